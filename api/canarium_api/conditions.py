@@ -1,0 +1,130 @@
+"""Conditions in the shape of `metav1.Condition`, and the closed list of their types and reasons.
+
+What kstatus, Flux, `kubectl wait` and Argo CD read out of them is written down in docs/reference/status.md. All types are positive
+(True is good) but `Reconciling` and `Stalled`, which follow kstatus' abnormal-true rule: they are present only while True.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from canarium_api.base import ApiModel
+
+
+class ConditionType(StrEnum):
+    """Types of conditions of a ModelDeployment."""
+
+    READY = "Ready"
+    """The revision that the spec asks for is the stable one and serves all the traffic."""
+    AVAILABLE = "Available"
+    """Some good revision serves."""
+    PROGRESSING = "Progressing"
+    """A rollout is under way, or has ended as wanted; False when it cannot go on."""
+    MODEL_LOADED = "ModelLoaded"
+    """The model of the revision that the spec asks for is loaded and verified in at least one pod."""
+    GATES_PASSING = "GatesPassing"
+    """Every check of the current step passes; Unknown while evidence is missing."""
+    RECONCILING = "Reconciling"
+    """Abnormal-true: the operator is at work."""
+    STALLED = "Stalled"
+    """Abnormal-true: nothing more will happen until somebody changes something."""
+
+
+class Reason(StrEnum):
+    """Why: the reason of a condition, of `status.rollout.blockedOn`, and of an Event."""
+
+    # at work
+    PENDING = "Pending"
+    """The object has been seen; nothing exists yet."""
+    AWAITING_PODS = "AwaitingPods"
+    """Pods of a revision are not ready yet."""
+    AWAITING_ROUTE = "AwaitingRoute"
+    """The gateway has not accepted the route, or not yet the new weights."""
+    AWAITING_PAUSE = "AwaitingPause"
+    """The step's pause has not elapsed."""
+    AWAITING_SAMPLES = "AwaitingSamples"
+    """Too few requests for a check to count."""
+    NO_DATA = "NoData"
+    """A query returned nothing."""
+    METRICS_UNAVAILABLE = "MetricsUnavailable"
+    """Prometheus cannot be reached or refused a query."""
+    AWAITING_MEASUREMENT = "AwaitingMeasurement"
+    """A check has not run yet in this step."""
+    CHECK_FAILING = "CheckFailing"
+    """A check fails, within `failureLimit`."""
+    PROMOTING = "Promoting"
+    """The canary has become stable; the old revision drains."""
+    ROLLING_BACK = "RollingBack"
+    """The canary lost its traffic; it drains."""
+    # events of a rollout
+    FIRST_DEPLOYMENT = "FirstDeployment"
+    """The first revision is being brought up, without a canary."""
+    ROLLOUT_STARTED = "RolloutStarted"
+    """A canary is being brought up beside the stable revision."""
+    ROLLOUT_SUPERSEDED = "RolloutSuperseded"
+    """The spec moved on while a canary was under way."""
+    ROLLOUT_RETRIED = "RolloutRetried"
+    """The user asked for another try of a failed revision."""
+    CANARY_READY = "CanaryReady"
+    """The canary's pods are ready."""
+    STEP_STARTED = "StepStarted"
+    """The route carries the step's weight."""
+    STEP_PASSED = "StepPassed"
+    """Pause over, all checks pass."""
+    CAPACITY_LOST = "CapacityLost"
+    """The canary's pods became too few for its traffic; the clock of the step stands still."""
+    # ends
+    SERVING = "Serving"
+    """All is as the spec asks."""
+    PROMOTED = "Promoted"
+    """The canary passed all steps."""
+    ANALYSIS_FAILED = "AnalysisFailed"
+    """A check failed more often than `failureLimit` forgives."""
+    ANALYSIS_TIMED_OUT = "AnalysisTimedOut"
+    """Evidence was missing for longer than `analysis.maxWait`."""
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    """Pods or the route were not ready in time."""
+    MODEL_LOAD_FAILED = "ModelLoadFailed"
+    """The server refused the model: wrong digest, unreadable, unsupported."""
+    REVISION_FAILED_BEFORE = "RevisionFailedBefore"
+    """The spec names a revision that has failed; it is not tried again by itself."""
+    ROLLED_BACK = "RolledBack"
+    """The canary is gone, the stable revision serves all the traffic."""
+    INVALID_SPEC = "InvalidSpec"
+    """The spec contradicts itself; the message names the field and the remedy."""
+    REJECTED_BY_CLUSTER = "RejectedByCluster"
+    """The API server refused an object made from the spec (quota, admission, a bad pod field)."""
+    STABLE_UNAVAILABLE = "StableUnavailable"
+    """No pod of the stable revision is ready."""
+
+
+class Condition(ApiModel):
+    """One condition, as `metav1.Condition`."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: str = Field(
+        min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+    )
+    message: str = Field(max_length=32768)
+    last_transition_time: datetime
+    """When `status` last changed, not when the reason or the message did."""
+    observed_generation: int
+    """The generation that this was decided for: `kubectl wait` ignores a condition whose generation is behind."""
+
+
+def merge_conditions(previous: Iterable[Condition], wanted: Iterable[Condition]) -> list[Condition]:
+    """Keep the transition time of every condition whose status did not change; drop those no longer wanted."""
+    before = {c.type: c for c in previous}
+    merged = []
+    for condition in wanted:
+        old = before.get(condition.type)
+        if old is not None and old.status == condition.status:
+            condition = condition.model_copy(
+                update={"last_transition_time": old.last_transition_time}
+            )
+        merged.append(condition)
+    return merged

@@ -1,0 +1,102 @@
+"""`RuntimeConfig`: what the operator writes into a revision's ConfigMap and the runtime reads from its environment.
+
+One type serves both sides: `to_env` and `from_env` are inverse, so a field cannot be spelt in two ways. Each field is
+`CANARIUM_` and its name in capitals.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from canarium_api.duration import Duration
+from canarium_api.v1alpha1 import ModelFormat
+
+PREFIX = "CANARIUM_"
+HTTP_PORT = 8080
+TERMINATION_LOG = "/dev/termination-log"
+"""Where the runtime leaves the reason when it cannot serve; the kubelet copies it to the pod's status."""
+
+
+class RuntimeConfig(BaseModel):
+    """Settings of one inference server. Everything has a default but the model's URI."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+    model_uri: str = Field(min_length=1)
+    """`https://`, `http://` (with a digest), `file:///path`; volumes are mounted by the operator and read as files."""
+    model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Expected digest of the artefact; anything else is refused."""
+    model_name: str = "model"
+    """Name in V2 URLs."""
+    model_version: str = "1"
+    """Version in V2 URLs, answers and metrics."""
+    model_format: ModelFormat = ModelFormat.ONNX
+    """Format of the artefact."""
+    deployment: str = "local/model"
+    """`namespace/name` of the ModelDeployment: metric label."""
+    revision: str = "local"
+    """Revision: metric label."""
+    max_batch_size: int = Field(default=32, ge=1, le=4096)
+    """Most rows in one run of the model."""
+    max_delay: Duration = timedelta(milliseconds=100)
+    """Longest time that a request is held back for a fuller batch while the model is busy."""
+    queue_size: int = Field(default=512, ge=1)
+    """Most requests waiting; above it 429."""
+    request_timeout: Duration = timedelta(seconds=30)
+    """From arrival to answer; above it 504."""
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    """Largest request body in bytes; above it 413."""
+    drain_timeout: Duration = timedelta(seconds=30)
+    """How long requests under way may finish after SIGTERM."""
+    drain_delay: Duration = timedelta(seconds=0)
+    """How long the server keeps accepting after SIGTERM, while endpoints and gateways learn that it leaves."""
+    warmup_requests: int = Field(default=3, ge=0, le=1000)
+    """Synthetic requests before ready."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Batches that run at the same time."""
+    intra_op_threads: int = Field(default=0, ge=0)
+    """Threads for one run of the model; 0: from the CPU limit of the cgroup."""
+    host: str = "0.0.0.0"  # noqa: S104 - a pod's address is not known beforehand
+    """Address to listen on."""
+    port: int = Field(default=HTTP_PORT, ge=1, le=65535)
+    """Port of the REST API and of /metrics."""
+    download_dir: str = "/tmp/models"  # noqa: S108 - an emptyDir of the pod
+    """Where fetched artefacts go."""
+    download_timeout: Duration = timedelta(minutes=10)
+    """For one whole download."""
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """Least severity that is logged."""
+
+    def to_env(self) -> dict[str, str]:
+        """Render as environment variables; fields at None are left out."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read from environment variables.
+
+        Raises:
+            pydantic.ValidationError: a value is missing or malformed; its location is the field's name.
+        """
+        fields = {
+            name: environ[PREFIX + name.upper()]
+            for name in cls.model_fields
+            if PREFIX + name.upper() in environ
+        }
+        return cls.model_validate(fields)
+
+
+class LoadFailure(BaseModel):
+    """Why a server cannot serve its model: written as JSON to the termination log, read by the operator."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    """CamelCase: DigestMismatch, ModelUnreadable, ModelUnsupported, DownloadFailed, InvalidConfig, WarmupFailed."""
+    message: str
+    """One sentence for people, with the remedy."""
+    permanent: bool = False
+    """True: trying again with the same revision cannot help."""

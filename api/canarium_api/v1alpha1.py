@@ -1,0 +1,284 @@
+"""`ModelDeployment.spec`: what a user writes.
+
+The CRD is generated from these types (`python -m canarium_api.crdgen`): docstrings become its descriptions and
+`json_schema_extra` its CEL rules. Two fields are enough, `model.uri` and `traffic.gateway`; every default is one that
+a production team would keep.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from canarium_api.base import ApiModel
+from canarium_api.duration import Duration
+from canarium_api.quantity import Limit, Quantity
+
+OpaqueObject = Annotated[
+    dict[str, Any],
+    Field(json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+]
+"""A part of a pod's own schema that is passed on as it is; the API server checks it when the Deployment is applied."""
+
+
+def _rules(*rules: tuple[str, str]) -> ConfigDict:
+    """CEL rules, as (expression that must hold, message with the remedy)."""
+    return ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [{"rule": r, "message": m} for r, m in rules]
+        }
+    )
+
+
+class ModelFormat(StrEnum):
+    """Formats that the runtime can load."""
+
+    ONNX = "onnx"
+
+
+class WarmupSpec(ApiModel):
+    """Requests that the server runs through the model before it is ready."""
+
+    requests: int = Field(default=3, ge=0, le=1000)
+    """How many synthetic requests, at batch sizes 1 to `serving.maxBatchSize`."""
+
+
+class ModelSpec(ApiModel):
+    """The artefact to serve."""
+
+    model_config = _rules(
+        (
+            "!self.uri.startsWith('http://') || has(self.sha256)",
+            "model.sha256 is required with an http:// URI, since the transport proves nothing: "
+            "add the digest (sha256sum FILE) or use https://",
+        ),
+    )
+
+    uri: str = Field(
+        min_length=1,
+        max_length=2048,
+        pattern=r"^(https?://[^/]+/.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+)$",
+    )
+    """Where the model is: `https://host/path`, `pvc://claim/path` (a volume in the same namespace), `configmap://name/key`
+    (binaryData, models under 1 MiB) or `file:///path` (inside the image)."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Digest of the file. The server refuses to serve anything else. Strongly recommended: with it, the same bytes are
+    the same revision wherever they are fetched from."""
+    version: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+    )
+    """Version for people, used in metrics, answers and `kubectl get`. Default: the start of the digest, or of a hash of the URI."""
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+    )
+    """Name of the model in URLs (`/v2/models/NAME/infer`). Default: the name of the ModelDeployment."""
+    format: ModelFormat = ModelFormat.ONNX
+    """File format."""
+    warmup: WarmupSpec = WarmupSpec()
+    """Warm-up before ready."""
+
+
+class ResourcesSpec(ApiModel):
+    """Requests and limits of the serving container, as in a pod."""
+
+    requests: dict[str, Quantity] = Field(default={"cpu": "250m", "memory": "256Mi"}, max_length=16)
+    """Reserved amounts. HPA targets are percentages of these."""
+    limits: dict[str, Quantity] = Field(default={"cpu": "1", "memory": "1Gi"}, max_length=16)
+    """Upper bounds; GPUs (`nvidia.com/gpu`) go here. The server sizes its threads by the CPU limit."""
+
+
+class ServingSpec(ApiModel):
+    """How each pod serves the model. A change of anything here is a new revision."""
+
+    max_batch_size: int = Field(default=32, ge=1, le=4096)
+    """Most rows in one run of the model."""
+    max_delay: Duration = timedelta(milliseconds=100)
+    """Longest time that a request is held back for a fuller batch. A request never waits while the model is idle."""
+    queue_size: int = Field(default=512, ge=1, le=100_000)
+    """Most requests that wait in one pod; above it, clients get 429 with Retry-After."""
+    request_timeout: Duration = timedelta(seconds=30)
+    """Longest time from arrival to answer; after it, clients get 504."""
+    max_body_size: Quantity = "16Mi"
+    """Largest request body; above it, clients get 413."""
+    drain_timeout: Duration = timedelta(seconds=30)
+    """How long a pod that is being stopped may finish the requests it has taken."""
+    image: str | None = Field(default=None, min_length=1, max_length=1024)
+    """Runtime image. Default: the one that the operator was installed with."""
+    resources: ResourcesSpec = ResourcesSpec()
+    """Resources of each pod."""
+    service_account_name: str | None = Field(default=None, max_length=253)
+    """Service account of the pods. Default: the namespace's `default`, without a token mounted."""
+    image_pull_secrets: list[str] = Field(default=[], max_length=16)
+    """Names of Secrets for pulling the runtime image."""
+    node_selector: dict[str, str] = Field(default={}, max_length=32)
+    """Labels that a node must have."""
+    tolerations: list[OpaqueObject] = Field(default=[], max_length=32)
+    """Tolerations, as in a pod: spot nodes, GPU nodes."""
+    affinity: OpaqueObject | None = None
+    """Affinity, as in a pod."""
+    pod_labels: dict[str, str] = Field(default={}, max_length=32)
+    """More labels for the pods. Labels under canarium.dev/ are the operator's own."""
+    pod_annotations: dict[str, str] = Field(default={}, max_length=32)
+    """More annotations for the pods."""
+
+
+class AutoscalingSpec(ApiModel):
+    """Bounds and targets of each revision's HorizontalPodAutoscaler."""
+
+    model_config = _rules(
+        (
+            "self.minReplicas <= self.maxReplicas",
+            "autoscaling.minReplicas must not be above autoscaling.maxReplicas: lower the one or raise the other",
+        ),
+    )
+
+    min_replicas: int = Field(default=3, ge=1, le=1000)
+    """Fewest pods of the stable revision."""
+    max_replicas: int = Field(default=20, ge=1, le=1000)
+    """Most pods of any one revision."""
+    cpu: int | None = Field(default=70, ge=1, le=1000)
+    """Target CPU utilisation, percent of the request."""
+    memory: int | None = Field(default=80, ge=1, le=1000)
+    """Target memory utilisation, percent of the request."""
+
+
+class GatewayRef(ApiModel):
+    """A Gateway of the Gateway API."""
+
+    name: str = Field(min_length=1, max_length=253)
+    """Name of the Gateway."""
+    namespace: str | None = Field(default=None, min_length=1, max_length=63)
+    """Its namespace. Default: the ModelDeployment's own."""
+    section_name: str | None = Field(default=None, min_length=1, max_length=253)
+    """One listener of it. Default: all that admit the route."""
+
+
+class TrafficSpec(ApiModel):
+    """How requests reach the model."""
+
+    gateway: GatewayRef
+    """Gateway that carries the traffic and splits it by weight."""
+    hostnames: list[Annotated[str, Field(min_length=1, max_length=253)]] = Field(
+        default=[], max_length=16
+    )
+    """Host names of the route. Default: `NAME.NAMESPACE.models.local`, so that two models never answer for one another."""
+
+
+class CanaryStep(ApiModel):
+    """One step: a share of the traffic, and how long it must hold before the gate decides."""
+
+    weight: int = Field(ge=1, le=100)
+    """Percent of the traffic that goes to the canary."""
+    pause: Duration = timedelta(minutes=5)
+    """Least time at this weight. The gate may hold it longer, never shorter."""
+
+
+DEFAULT_STEPS = [CanaryStep(weight=w) for w in (1, 5, 10, 25, 50, 100)]
+
+
+class MetricSpec(ApiModel):
+    """One check of the canary.
+
+    Built in, when `query` is absent: `error-rate`, and `latency-p50`, `-p90`, `-p95`, `-p99` (any two digits).
+    """
+
+    model_config = _rules(
+        (
+            "has(self.query) || self.name == 'error-rate' || self.name.matches('^latency-p[0-9]{2}$')",
+            "metrics[].query is required unless the name is built in: error-rate, or latency-p followed by two digits (latency-p95)",
+        ),
+        (
+            "!has(self.query) || has(self.max) || has(self.min) || has(self.maxIncrease) || has(self.maxRatio)",
+            "a metric with its own query needs a limit: set max, min, maxIncrease or maxRatio",
+        ),
+    )
+
+    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Name in status and events; a built-in name needs no query."""
+    query: str | None = Field(default=None, min_length=1, max_length=4096)
+    """PromQL that returns one number for one revision. Replaced before it runs: `{{namespace}}`, `{{name}}`, `{{deployment}}`
+    (namespace/name), `{{revision}}` and `{{window}}` (time since the step began, such as 95s)."""
+    max: Limit | None = None
+    """The canary's value must not be above this. A number, `1%` or `200ms`."""
+    min: Limit | None = None
+    """The canary's value must not be below this."""
+    max_increase: Limit | None = None
+    """The canary's value minus the stable one's must not be above this."""
+    max_ratio: Limit | None = None
+    """The canary's value divided by the stable one's must not be above this."""
+    tolerance: Limit | None = None
+    """`maxRatio` is not held against differences smaller than this. Default: 10ms for latency, else 0."""
+    min_samples: int | None = Field(default=None, ge=0, le=100_000_000)
+    """Requests that each compared revision must have answered in this step before the check says anything.
+    Default: `analysis.minSamples`."""
+
+
+DEFAULT_METRICS = [MetricSpec(name="error-rate"), MetricSpec(name="latency-p95")]
+
+
+class AnalysisSpec(ApiModel):
+    """The gate: what must be true of the canary at every step."""
+
+    model_config = _rules(
+        (
+            "self.metrics.all(m, self.metrics.exists_one(o, o.name == m.name))",
+            "analysis.metrics[].name must be unique: give the second check a name of its own",
+        ),
+    )
+
+    metrics: list[MetricSpec] = Field(default=DEFAULT_METRICS, max_length=20)
+    """Checks, all of which must pass. An empty list means that time alone decides."""
+    interval: Duration = timedelta(seconds=30)
+    """How often the checks run during a step."""
+    min_samples: int = Field(default=100, ge=0, le=100_000_000)
+    """Requests needed before a check counts; see `metrics[].minSamples`."""
+    failure_limit: int = Field(default=0, ge=0, le=100)
+    """How many failed measurements of one check in a step are forgiven before the canary is taken back."""
+    max_wait: Duration = timedelta(hours=24)
+    """How long a step may hold beyond its pause because evidence is missing (no data, too few samples, Prometheus failing)
+    before the canary is taken back."""
+
+
+class CanarySpec(ApiModel):
+    """Move traffic step by step."""
+
+    model_config = _rules(
+        (
+            "self.steps.size() < 2 || [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19].all(i, "
+            "i >= self.steps.size() || self.steps[i].weight > self.steps[i-1].weight)",
+            "canary.steps[].weight must rise from step to step: reorder the steps or remove the repeated weight",
+        ),
+    )
+
+    steps: list[CanaryStep] = Field(default=DEFAULT_STEPS, min_length=1, max_length=20)
+    """Weights in rising order. After the last step passes, the canary becomes stable."""
+
+
+class RolloutSpec(ApiModel):
+    """How a new revision takes over from the stable one."""
+
+    canary: CanarySpec = CanarySpec()
+    """Steps of the canary."""
+    analysis: AnalysisSpec = AnalysisSpec()
+    """What each step is gated on."""
+    progress_deadline: Duration = timedelta(minutes=10)
+    """How long pods of a new revision may take to become ready, and a route to be accepted, before the revision is given up."""
+    scale_down_delay: Duration = timedelta(seconds=30)
+    """How long a revision that no longer gets traffic keeps its pods, so that requests under way finish."""
+
+
+class ModelDeploymentSpec(ApiModel):
+    """A model, how to serve it, how to reach it and how to replace it."""
+
+    model: ModelSpec
+    serving: ServingSpec = ServingSpec()
+    autoscaling: AutoscalingSpec = AutoscalingSpec()
+    traffic: TrafficSpec
+    rollout: RolloutSpec = RolloutSpec()

@@ -1,0 +1,1 @@
+"""All decisions, as pure functions: no IO, no clock, no chance. Import contracts hold that."""

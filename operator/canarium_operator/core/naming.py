@@ -1,0 +1,62 @@
+"""Names, labels and annotations of everything that the operator makes."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from canarium_api import API_VERSION, GROUP, KIND
+
+FIELD_MANAGER: Final = "canarium"
+DEPLOYMENT_LABEL: Final = f"{GROUP}/model-deployment"
+REVISION_LABEL: Final = f"{GROUP}/revision"
+MODEL_VERSION_LABEL: Final = f"{GROUP}/model-version"
+TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
+HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
+RETRY_ANNOTATION: Final = f"{GROUP}/retry"
+MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "canarium"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectRef:
+    """A ModelDeployment: `str()` gives `namespace/name`."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def child_name(name: str, revision: str) -> str:
+    """Name of all objects of one revision: at most 63 characters, since it is also a Service's name and a label.
+
+    The API server refuses names of ModelDeployments above 52 characters (CEL rule), so nothing is ever cut.
+    """
+    return f"{name}-{revision}"
+
+
+def object_labels(ref: ObjectRef) -> dict[str, str]:
+    """Labels of every child; also the selector for all of them."""
+    return {
+        **MANAGED_BY,
+        "app.kubernetes.io/name": "canarium-model",
+        "app.kubernetes.io/instance": ref.name,
+        DEPLOYMENT_LABEL: ref.name,
+    }
+
+
+def revision_selector(ref: ObjectRef, revision: str) -> dict[str, str]:
+    """Labels that select the pods of one revision."""
+    return {DEPLOYMENT_LABEL: ref.name, REVISION_LABEL: revision}
+
+
+def owner_reference(ref: ObjectRef) -> dict[str, object]:
+    """Makes a child owned by its ModelDeployment, so that deleting the one deletes the other."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": ref.name,
+        "uid": ref.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

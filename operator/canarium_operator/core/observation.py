@@ -1,0 +1,65 @@
+"""What the operator saw of one ModelDeployment's children in one pass: frozen values, read from the objects as they are.
+
+Deciding from what is seen, not from what was done before, is what lets another operator go on after a crash.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from canarium_operator.core.revision import Revision
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadProblem:
+    """Why a pod of a revision cannot serve, in the words of the server or of the kubelet."""
+
+    reason: str
+    message: str
+    permanent: bool = False
+    """True: no retry of this revision can help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The Deployment of one revision."""
+
+    revision: str
+    spec_replicas: int = 0
+    """What the HPA (or the operator, to begin with) asked for."""
+    replicas: int = 0
+    ready_replicas: int = 0
+    problem: LoadProblem | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteState:
+    """The HTTPRoute: the weights that it asks for, and whether the gateway took them."""
+
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Revision to percent; a revision that is not named gets none."""
+    accepted: bool = False
+    """Accepted and ResolvedRefs are True for the route's present generation, at the gateway that the spec names."""
+    message: str = ""
+    """What the gateway says where it did not accept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """All that was seen."""
+
+    revisions: Mapping[str, Revision] = field(default_factory=dict)
+    """Revisions whose ConfigMap exists."""
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    """By revision."""
+    route: RouteState | None = None
+    """None: there is no route yet."""
+
+    def workload(self, revision: str | None) -> Workload:
+        """Give the workload of a revision, or one without pods."""
+        if revision is None:
+            return Workload(revision="")
+        return self.workloads.get(revision, Workload(revision=revision))
+
+    def weight(self, revision: str | None) -> int:
+        """Percent that the route asks for, for one revision."""
+        return 0 if self.route is None or revision is None else self.route.weights.get(revision, 0)

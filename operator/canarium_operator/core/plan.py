@@ -1,0 +1,105 @@
+"""From a status to the objects that must exist for it: which revisions run, how large, and who gets what traffic.
+
+A plan follows from the status that was just written and from nothing that happened before, so a pass that died between writing
+the status and touching the cluster is repaired by the next one.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from canarium_api.status import ModelDeploymentStatus
+from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
+from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.observation import Observed
+from canarium_operator.core.revision import Revision
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevisionPlan:
+    """One revision that must run."""
+
+    revision: Revision
+    min_replicas: int
+    """Lower bound of its HPA; also what it is scaled to at once when it has fewer."""
+    max_replicas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that must exist for one ModelDeployment."""
+
+    ref: ObjectRef
+    spec: ModelDeploymentSpec
+    revisions: tuple[RevisionPlan, ...] = ()
+    """Every child of a revision that is not named here is deleted."""
+    weights: Mapping[str, int] | None = None
+    """Percent of the traffic by revision, without zeros; None: there is no route."""
+
+
+def canary_replicas(weight: int, reserved: int, autoscaling: AutoscalingSpec) -> int:
+    """Pods that a canary needs before it gets a weight, if the stable revision needs `reserved` for all the traffic.
+
+    10 reserved pods: weight 1 needs 1, weight 25 needs 3, weight 100 needs 10; never above `maxReplicas`.
+    """
+    return max(1, min(math.ceil(reserved * weight / 100), autoscaling.max_replicas))
+
+
+def make_plan(
+    ref: ObjectRef,
+    spec: ModelDeploymentSpec,
+    status: ModelDeploymentStatus,
+    observed: Observed,
+    wanted: Revision | None,
+) -> Plan:
+    """Derive the plan of a status.
+
+    Args:
+        ref: the ModelDeployment.
+        spec: its spec.
+        status: the status that was just decided.
+        observed: for the templates of revisions that the spec no longer names, and the sizes of those that drain.
+        wanted: the revision that the spec names; None while the spec is invalid.
+    """
+    known = dict(observed.revisions)
+    if wanted is not None:
+        known[wanted.name] = wanted
+    scaling = spec.autoscaling
+    sizes: dict[str, int] = {}
+    for retiring in status.retiring:
+        # Keeps what it has while it drains; without an HPA above it nothing would shrink it either.
+        sizes[retiring.revision] = max(1, observed.workload(retiring.revision).spec_replicas)
+    rollout = status.rollout
+    if status.stable is not None:
+        reserved = rollout.reserved_replicas if rollout is not None else 0
+        sizes[status.stable.revision] = max(
+            scaling.min_replicas, min(reserved, scaling.max_replicas)
+        )
+    if status.canary is not None and rollout is not None:
+        upcoming = spec.rollout.canary.steps[
+            min(rollout.step, len(spec.rollout.canary.steps) - 1)
+        ].weight
+        sizes[status.canary.revision] = canary_replicas(
+            max(upcoming, rollout.weight), rollout.reserved_replicas, scaling
+        )
+    weights = None
+    if status.stable is not None:
+        share = rollout.weight if rollout is not None and status.canary is not None else 0
+        weights = {status.stable.revision: 100 - share}
+        if status.canary is not None:
+            weights[status.canary.revision] = share
+        weights = {revision: weight for revision, weight in weights.items() if weight > 0}
+    return Plan(
+        ref=ref,
+        spec=spec,
+        revisions=tuple(
+            RevisionPlan(
+                revision=known[name],
+                min_replicas=size,
+                max_replicas=max(size, scaling.max_replicas),
+            )
+            for name, size in sizes.items()
+            if name in known
+        ),
+        weights=weights,
+    )

@@ -1,0 +1,68 @@
+"""What the reconciler needs of the world: four small protocols, each with a real adapter and a fake.
+
+One contract suite (tests/contract) runs against both sides, so that the fakes stay honest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from canarium_operator.core.naming import ObjectRef
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventRecord:
+    """One Event of a transition. Its name is made of the object's uid and the epoch: posting it twice leaves one."""
+
+    epoch: int
+    reason: str
+    message: str
+    warning: bool
+    at: datetime
+
+
+class Cluster(Protocol):
+    """The Kubernetes API, as far as the operator uses it. Methods raise `errors.ClusterError`s alone."""
+
+    async def get(self, ref: ObjectRef) -> Manifest | None:
+        """Read a ModelDeployment from the API server itself, never from a cache; None where there is none."""
+
+    async def children(self, ref: ObjectRef) -> Sequence[Manifest]:
+        """List all objects labelled as children, pods included, of every kind that the operator makes."""
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply with force, under the operator's field manager."""
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Server-side apply of `.status`; raises ConflictError when `metadata.resourceVersion` is no longer current."""
+
+    async def scale(self, manifest: Manifest, replicas: int) -> None:
+        """Set the replicas of a Deployment through its scale subresource, as an autoscaler would."""
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Delete an object, only if its uid is still the same; dependents go in the background. Gone already is fine."""
+
+    async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
+        """Post an Event about the ModelDeployment, unless it was posted before."""
+
+
+class MetricSource(Protocol):
+    """Prometheus."""
+
+    async def query(self, promql: str, at: datetime) -> float | None:
+        """Evaluate an instant query to one number; None where there is no data (no series, or NaN).
+
+        Raises:
+            errors.MetricSourceError: unreachable, timed out, refused, or more than one series.
+        """
+
+
+class Clock(Protocol):
+    """Time, so that tests can be in charge of it."""
+
+    def now(self) -> datetime:
+        """Give the present instant, in UTC."""
