@@ -137,16 +137,21 @@ class AutoscalingSpec(ApiModel):
             "self.minReplicas <= self.maxReplicas",
             "autoscaling.minReplicas must not be above autoscaling.maxReplicas: lower the one or raise the other",
         ),
+        (
+            "self.cpu > 0 || self.memory > 0",
+            "autoscaling needs a target: set cpu or memory above 0; "
+            "for a fixed size, set minReplicas and maxReplicas to the same number",
+        ),
     )
 
     min_replicas: int = Field(default=3, ge=1, le=1000)
     """Fewest pods of the stable revision."""
     max_replicas: int = Field(default=20, ge=1, le=1000)
     """Most pods of any one revision."""
-    cpu: int | None = Field(default=70, ge=1, le=1000)
-    """Target CPU utilisation, percent of the request."""
-    memory: int | None = Field(default=80, ge=1, le=1000)
-    """Target memory utilisation, percent of the request."""
+    cpu: int = Field(default=70, ge=0, le=1000)
+    """Target CPU utilisation, percent of the request; 0: pods are not counted by their CPU."""
+    memory: int = Field(default=80, ge=0, le=1000)
+    """Target memory utilisation, percent of the request; 0: pods are not counted by their memory."""
 
 
 class GatewayRef(ApiModel):
@@ -160,12 +165,15 @@ class GatewayRef(ApiModel):
     """One listener of it. Default: all that admit the route."""
 
 
+HOSTNAME_PATTERN = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+
 class TrafficSpec(ApiModel):
     """How requests reach the model."""
 
     gateway: GatewayRef
     """Gateway that carries the traffic and splits it by weight."""
-    hostnames: list[Annotated[str, Field(min_length=1, max_length=253)]] = Field(
+    hostnames: list[Annotated[str, Field(min_length=1, max_length=253, pattern=HOSTNAME_PATTERN)]] = Field(
         default=[], max_length=16
     )
     """Host names of the route. Default: `NAME.NAMESPACE.models.local`, so that two models never answer for one another."""
@@ -193,10 +201,6 @@ class MetricSpec(ApiModel):
         (
             "has(self.query) || self.name == 'error-rate' || self.name.matches('^latency-p[0-9]{2}$')",
             "metrics[].query is required unless the name is built in: error-rate, or latency-p followed by two digits (latency-p95)",
-        ),
-        (
-            "!has(self.query) || has(self.max) || has(self.min) || has(self.maxIncrease) || has(self.maxRatio)",
-            "a metric with its own query needs a limit: set max, min, maxIncrease or maxRatio",
         ),
     )
 
