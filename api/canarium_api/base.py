@@ -1,7 +1,8 @@
 """What all API types share: camelCase on the wire, immutable in memory, unknown fields ignored.
 
-Unknown fields are dropped rather than refused, because during an upgrade an older operator must read objects that a newer
-schema admitted. The API server's own schema refuses typing errors (with `kubectl --validate=strict`, the default).
+Unknown fields are dropped rather than refused, because during an upgrade an older operator must read objects
+that a newer schema admitted. The API server's own schema refuses typing errors (with `kubectl
+--validate=strict`, the default).
 """
 
 from typing import Any, Self

@@ -1,7 +1,8 @@
 """Conditions in the shape of `metav1.Condition`, and the closed list of their types and reasons.
 
-What kstatus, Flux, `kubectl wait` and Argo CD read out of them is written down in docs/reference/status.md. All types are positive
-(True is good) but `Reconciling` and `Stalled`, which follow kstatus' abnormal-true rule: they are present only while True.
+What kstatus, Flux, `kubectl wait` and Argo CD read out of them is written down in docs/reference/status.md.
+All types are positive (True is good) but `Reconciling` and `Stalled`, which follow kstatus' abnormal-true
+rule: they are present only while True.
 """
 
 from collections.abc import Iterable
@@ -68,15 +69,23 @@ class Reason(StrEnum):
     """The spec moved on while a canary was under way."""
     ROLLOUT_RETRIED = "RolloutRetried"
     """The user asked for another try of a failed revision."""
-    CANARY_READY = "CanaryReady"
-    """The canary's pods are ready."""
+    WEIGHT_CHANGED = "WeightChanged"
+    """The canary's pods are ready and the route is given the step's weight."""
     STEP_STARTED = "StepStarted"
     """The route carries the step's weight."""
     STEP_PASSED = "StepPassed"
     """Pause over, all checks pass."""
     CAPACITY_LOST = "CapacityLost"
     """The canary's pods became too few for its traffic; the clock of the step stands still."""
+    RETARGETED = "Retargeted"
+    """The spec moved on before the first revision had ever served."""
+    ROLLOUT_REPLANNED = "RolloutReplanned"
+    """The steps were edited during the rollout; it goes on from the place that its weight has earned."""
     # ends
+    DEPLOYED = "Deployed"
+    """The first revision serves."""
+    RECOVERED = "Recovered"
+    """What stalled the object is mended."""
     SERVING = "Serving"
     """All is as the spec asks."""
     PROMOTED = "Promoted"

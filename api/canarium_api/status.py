@@ -1,7 +1,7 @@
 """`ModelDeployment.status`: what the operator writes, and its whole memory of a rollout.
 
-The operator keeps nothing elsewhere but each revision's template (in the revision's ConfigMap): it may die at any moment, and the
-next one goes on from here. All lists are bounded.
+The operator keeps nothing elsewhere but each revision's template (in the revision's ConfigMap): it may die at
+any moment, and the next one goes on from here. All lists are bounded.
 """
 
 from datetime import datetime
@@ -87,6 +87,8 @@ class RevisionStatus(ApiModel):
     replicas: int = 0
     weight: int = 0
     """Percent of the traffic that the route gives it."""
+    served: bool = False
+    """Has been ready behind an accepted route at least once."""
 
 
 class RetiringRevision(ApiModel):
@@ -101,17 +103,19 @@ class RolloutStatus(ApiModel):
     """The rollout under way."""
 
     strategy: str = "canary"
-    step: int = 0
-    """1-based number of the current step; 0 before the first."""
+    step: int = 1
+    """1-based number of the current step."""
     steps: int
     """Number of steps."""
+    weights: list[int] = Field(max_length=21)
+    """Weights of the steps as planned; where `spec` differs, the rollout is planned anew from its present weight."""
     weight: int = 0
     """Percent of the traffic that the canary shall have now."""
     started_at: datetime
     step_started_at: datetime | None = None
     """When the route was seen to carry this step's weight: the pause and the evidence count from here."""
-    waiting_since: datetime | None = None
-    """Since when pods or the route have been awaited; the progress deadline counts from here."""
+    evidence_since: datetime | None = None
+    """Requests from here on are the evidence of the checks: the start of the latest step that carried traffic."""
     reserved_replicas: int = 1
     """Pods that the stable revision keeps until the end, so that it can take all the traffic back at any moment."""
     blocked_on: str | None = None
@@ -177,7 +181,11 @@ class ModelDeploymentStatus(ApiModel):
     """What it is doing, why and until when, in one sentence."""
     epoch: int = 0
     """Number of transitions so far; each happens once."""
-    conditions: list[Condition] = Field(default=[], max_length=16)
+    conditions: list[Condition] = Field(
+        default=[],
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
     stable: RevisionStatus | None = None
     canary: RevisionStatus | None = None
     rollout: RolloutStatus | None = None
@@ -185,6 +193,8 @@ class ModelDeploymentStatus(ApiModel):
     failed_revisions: list[FailedRevision] = Field(default=[], max_length=MAX_FAILED_REVISIONS)
     history: list[HistoryEntry] = Field(default=[], max_length=MAX_HISTORY)
     last_transition: Transition | None = None
+    waiting_since: datetime | None = None
+    """Since when pods or the route have been awaited; the progress deadline counts from here."""
     handled_retry: str | None = None
     """Value of the retry annotation that has been acted on."""
     summary: Summary = Summary()

@@ -60,8 +60,9 @@ class ModelSpec(ApiModel):
         max_length=2048,
         pattern=r"^(https?://[^/]+/.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+)$",
     )
-    """Where the model is: `https://host/path`, `pvc://claim/path` (a volume in the same namespace), `configmap://name/key`
-    (binaryData, models under 1 MiB) or `file:///path` (inside the image)."""
+    """Where the model is: `https://host/path`, `pvc://claim/path` (a volume in the same namespace),
+    `configmap://name/key` (binaryData, models under 1 MiB) or `file:///path` (inside the image).
+    """
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Digest of the file. The server refuses to serve anything else. Strongly recommended: with it, the same bytes are
     the same revision wherever they are fetched from."""
@@ -71,7 +72,9 @@ class ModelSpec(ApiModel):
         max_length=63,
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
     )
-    """Version for people, used in metrics, answers and `kubectl get`. Default: the start of the digest, or of a hash of the URI."""
+    """Version for people, used in metrics, answers and `kubectl get`. Default: the start of the digest, or of
+    a hash of the URI.
+    """
     name: str | None = Field(
         default=None,
         min_length=1,
@@ -173,10 +176,12 @@ class TrafficSpec(ApiModel):
 
     gateway: GatewayRef
     """Gateway that carries the traffic and splits it by weight."""
-    hostnames: list[Annotated[str, Field(min_length=1, max_length=253, pattern=HOSTNAME_PATTERN)]] = Field(
-        default=[], max_length=16
-    )
-    """Host names of the route. Default: `NAME.NAMESPACE.models.local`, so that two models never answer for one another."""
+    hostnames: list[
+        Annotated[str, Field(min_length=1, max_length=253, pattern=HOSTNAME_PATTERN)]
+    ] = Field(default=[], max_length=16)
+    """Host names of the route. Default: `NAME.NAMESPACE.models.local`, so that two models never answer for
+    one another.
+    """
 
 
 class CanaryStep(ApiModel):
@@ -207,8 +212,10 @@ class MetricSpec(ApiModel):
     name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Name in status and events; a built-in name needs no query."""
     query: str | None = Field(default=None, min_length=1, max_length=4096)
-    """PromQL that returns one number for one revision. Replaced before it runs: `{{namespace}}`, `{{name}}`, `{{deployment}}`
-    (namespace/name), `{{revision}}` and `{{window}}` (time since the step began, such as 95s)."""
+    """PromQL that returns one number for one revision. Replaced before it runs: `{{namespace}}`, `{{name}}`,
+    `{{deployment}}` (namespace/name), `{{revision}}` and `{{window}}` (time since the step began, such as
+    95s).
+    """
     max: Limit | None = None
     """The canary's value must not be above this. A number, `1%` or `200ms`."""
     min: Limit | None = None
@@ -246,8 +253,9 @@ class AnalysisSpec(ApiModel):
     failure_limit: int = Field(default=0, ge=0, le=100)
     """How many failed measurements of one check in a step are forgiven before the canary is taken back."""
     max_wait: Duration = timedelta(hours=24)
-    """How long a step may hold beyond its pause because evidence is missing (no data, too few samples, Prometheus failing)
-    before the canary is taken back."""
+    """How long a step may hold beyond its pause because evidence is missing (no data, too few samples,
+    Prometheus failing) before the canary is taken back.
+    """
 
 
 class CanarySpec(ApiModel):
@@ -273,7 +281,9 @@ class RolloutSpec(ApiModel):
     analysis: AnalysisSpec = AnalysisSpec()
     """What each step is gated on."""
     progress_deadline: Duration = timedelta(minutes=10)
-    """How long pods of a new revision may take to become ready, and a route to be accepted, before the revision is given up."""
+    """How long pods of a new revision may take to become ready, and a route to be accepted, before the
+    revision is given up.
+    """
     scale_down_delay: Duration = timedelta(seconds=30)
     """How long a revision that no longer gets traffic keeps its pods, so that requests under way finish."""
 

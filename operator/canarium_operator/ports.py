@@ -44,7 +44,9 @@ class Cluster(Protocol):
         """Set the replicas of a Deployment through its scale subresource, as an autoscaler would."""
 
     async def delete(self, manifest: Manifest) -> None:
-        """Delete an object, only if its uid is still the same; dependents go in the background. Gone already is fine."""
+        """Delete an object, only if its uid is still the same; dependents go in the background. Gone already
+        is fine.
+        """
 
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event about the ModelDeployment, unless it was posted before."""

@@ -1,4 +1,5 @@
-"""What the operator saw of one ModelDeployment's children in one pass: frozen values, read from the objects as they are.
+"""What the operator saw of one ModelDeployment's children in one pass: frozen values, read from the objects
+as they are.
 
 Deciding from what is seen, not from what was done before, is what lets another operator go on after a crash.
 """

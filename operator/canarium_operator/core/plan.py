@@ -1,7 +1,7 @@
 """From a status to the objects that must exist for it: which revisions run, how large, and who gets what traffic.
 
-A plan follows from the status that was just written and from nothing that happened before, so a pass that died between writing
-the status and touching the cluster is repaired by the next one.
+A plan follows from the status that was just written and from nothing that happened before, so a pass that
+died between writing the status and touching the cluster is repaired by the next one.
 """
 
 import math
@@ -76,9 +76,7 @@ def make_plan(
             scaling.min_replicas, min(reserved, scaling.max_replicas)
         )
     if status.canary is not None and rollout is not None:
-        upcoming = spec.rollout.canary.steps[
-            min(rollout.step, len(spec.rollout.canary.steps) - 1)
-        ].weight
+        upcoming = rollout.weights[rollout.step - 1]
         sizes[status.canary.revision] = canary_replicas(
             max(upcoming, rollout.weight), rollout.reserved_replicas, scaling
         )

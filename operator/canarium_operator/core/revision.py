@@ -1,7 +1,8 @@
 """Revisions: which changes of a spec make a new version of what is served, and how it is named.
 
-A revision is the hash of everything that decides a prediction or its latency: the model's bytes, the runtime image and the whole
-serving configuration. Autoscaling, traffic and rollout settings are not part of it: they change in place, without a canary.
+A revision is the hash of everything that decides a prediction or its latency: the model's bytes, the runtime
+image and the whole serving configuration. Autoscaling, traffic and rollout settings are not part of it: they
+change in place, without a canary.
 """
 
 import hashlib

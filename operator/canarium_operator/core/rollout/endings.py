@@ -1,0 +1,157 @@
+"""How a rollout ends: promoted, taken back, withdrawn; and how what lost its traffic drains."""
+
+from datetime import timedelta
+
+from canarium_api.conditions import Reason
+from canarium_api.duration import approximate_duration
+from canarium_api.status import (
+    MAX_FAILED_REVISIONS,
+    FailedRevision,
+    ModelDeploymentStatus,
+    RetiringRevision,
+    RevisionStatus,
+    RolloutStatus,
+)
+from canarium_operator.core.revision import Revision
+from canarium_operator.core.rollout.inputs import (
+    POLL,
+    Decision,
+    RolloutInput,
+    clock,
+    display,
+    retire,
+    sooner,
+    transition,
+    with_history,
+)
+
+
+def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
+    """Make the canary the stable revision; the old one drains."""
+    stable = given.status.stable
+    assert stable is not None  # noqa: S101 - a canary runs beside a stable revision
+    message = (
+        f"{display(canary)} passed all {rollout.steps} steps in "
+        f"{approximate_duration(given.now - rollout.started_at)} and replaces {display(stable)}"
+    )
+    return transition(
+        given,
+        Reason.PROMOTED,
+        message,
+        stable=canary.model_copy(update={"served": True}),
+        canary=None,
+        rollout=None,
+        waiting_since=None,
+        retiring=retire(given, stable.revision, Reason.PROMOTED),
+        history=with_history(given, "Promoted", message, canary),
+    )
+
+
+def roll_back(given: RolloutInput, reason: Reason, evidence: str) -> Decision:
+    """Take all traffic from the canary and remember why, in one decision."""
+    canary, rollout = given.status.canary, given.status.rollout
+    assert canary is not None  # noqa: S101 - only canaries are rolled back
+    assert rollout is not None  # noqa: S101
+    failure = FailedRevision(
+        revision=canary.revision,
+        model_version=canary.model_version,
+        digest=canary.digest,
+        reason=reason,
+        message=evidence[:500],
+        checks=rollout.checks,
+        step=rollout.step,
+        weight=rollout.weight,
+        failed_at=given.now,
+    )
+    known = [f for f in given.status.failed_revisions if f.revision != canary.revision]
+    message = f"{display(canary)} taken back at step {rollout.step}/{rollout.steps} ({rollout.weight}%): {evidence}"
+    return transition(
+        given,
+        reason,
+        message,
+        warning=True,
+        canary=None,
+        rollout=None,
+        waiting_since=None,
+        retiring=retire(given, canary.revision, reason),
+        failed_revisions=[*known, failure][-MAX_FAILED_REVISIONS:],
+        history=with_history(given, "RolledBack", message, canary),
+    )
+
+
+def withdraw(given: RolloutInput) -> Decision | None:
+    """Withdraw a canary that the spec no longer names; the next pass starts what it names instead."""
+    status = given.status
+    if status.canary is None or status.stable is None:
+        return None
+    if given.wanted is not None and given.wanted.name == status.canary.revision:
+        return None
+    if given.wanted is None:
+        why = "the spec is invalid"
+    elif given.wanted.name == status.stable.revision:
+        why = "the spec names the stable revision again"
+    else:
+        why = f"the spec names {given.wanted.display}"
+    message = f"{display(status.canary)} withdrawn: {why}"
+    return transition(
+        given,
+        Reason.ROLLOUT_SUPERSEDED,
+        message,
+        canary=None,
+        rollout=None,
+        waiting_since=None,
+        retiring=retire(given, status.canary.revision, Reason.ROLLOUT_SUPERSEDED),
+        history=with_history(given, "Superseded", message, status.canary),
+    )
+
+
+def failure_of(status: ModelDeploymentStatus, wanted: Revision | None) -> FailedRevision | None:
+    """Find why a revision is not to be tried, if it has failed before."""
+    if wanted is None:
+        return None
+    return next((f for f in status.failed_revisions if f.revision == wanted.name), None)
+
+
+def still_draining(given: RolloutInput) -> list[RetiringRevision]:
+    """Give the revisions that must keep their pods: too early, or the gateway may still send them requests."""
+    delay = given.spec.rollout.scale_down_delay
+    route = given.observed.route
+
+    def drained(entry: RetiringRevision) -> bool:
+        carries = given.observed.weight(entry.revision) > 0 or route is None or not route.accepted
+        return given.now >= entry.since + delay and not carries
+
+    return [entry for entry in given.status.retiring if not drained(entry)]
+
+
+def drain(given: RolloutInput) -> Decision | None:
+    """Let go of a revision that has had no traffic for the delay."""
+    status = given.status
+    if not status.retiring:
+        return None
+    left = still_draining(given)
+    if not left:
+        last = status.retiring[-1]
+        assert status.stable is not None  # noqa: S101 - something served before it drained
+        if last.reason == Reason.PROMOTED:
+            return transition(
+                given,
+                Reason.SERVING,
+                f"{display(status.stable)} serves all the traffic",
+                retiring=[],
+            )
+        return transition(
+            given,
+            Reason.ROLLED_BACK,
+            f"{display(status.stable)} serves all the traffic; {last.revision[:8]} is gone",
+            retiring=[],
+        )
+    delay = given.spec.rollout.scale_down_delay
+    until = max(entry.since + delay for entry in left)
+    promoting = left[-1].reason == Reason.PROMOTED
+    return Decision(
+        status=status.model_copy(update={"retiring": left}),
+        requeue_after=sooner(max(until - given.now, timedelta(seconds=1)), POLL),
+        blocked_on=Reason.PROMOTING if promoting else Reason.ROLLING_BACK,
+        waiting=f"{left[-1].revision[:8]} drains until {clock(until)}",
+    )

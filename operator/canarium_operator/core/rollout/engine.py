@@ -1,0 +1,195 @@
+"""`advance`: one pass of the rollout engine, a pure function from what is known to what is decided.
+
+Laws, each held by property tests and by the simulation:
+
+- one transition a call, and each has its own epoch; the same input gives the same decision;
+- the step moves by at most one, and only after its pause and with every check passing on a fresh measurement;
+- the route is never asked for more than the current step's weight;
+- a failed check, a lost deadline or a model that cannot load takes all traffic back in the same decision;
+- missing evidence holds; it never promotes;
+- a failed revision is not tried again until somebody asks.
+
+The status that comes out is written before anything is done for it, and everything that is done follows from
+it (`core.plan`).
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from canarium_api.conditions import ConditionType, Reason
+from canarium_api.status import RevisionStatus, RolloutStatus
+from canarium_operator.core.rollout.bootstrap import first_deployment
+from canarium_operator.core.rollout.endings import drain, failure_of, still_draining, withdraw
+from canarium_operator.core.rollout.inputs import (
+    RESYNC,
+    Decision,
+    RolloutInput,
+    deadline_of,
+    display,
+    live,
+    step_weights,
+    transition,
+    with_status,
+    without,
+)
+from canarium_operator.core.rollout.steps import carry_out_steps
+
+ALREADY_ANNOUNCED: Final = frozenset(
+    {
+        Reason.ANALYSIS_FAILED,
+        Reason.ANALYSIS_TIMED_OUT,
+        Reason.PROGRESS_DEADLINE_EXCEEDED,
+        Reason.MODEL_LOAD_FAILED,
+        Reason.ROLLED_BACK,
+    }
+)
+"""Endings whose own event has said why the object is stalled now."""
+
+
+def advance(given: RolloutInput) -> Decision:
+    """Decide the next transition, or what is waited for."""
+    given = _refresh(given)
+    for rule in _RULES:
+        decision = rule(given)
+        if decision is not None:
+            break
+    else:
+        decision = Decision(status=given.status, requeue_after=RESYNC)
+    if decision.status.epoch != given.status.epoch:
+        return decision
+    return _stall_changed(with_status(given, decision.status)) or decision
+
+
+def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
+    """Tell why nothing more will happen by itself, if so: the Stalled condition.
+
+    Returns:
+        The reason, and what is wrong with its remedy; None while the operator can go on.
+    """
+    status, wanted = given.status, given.wanted
+    if given.problem is not None:
+        return Reason.INVALID_SPEC, given.problem
+    if given.rejection is not None:
+        return Reason.REJECTED_BY_CLUSTER, given.rejection
+    if wanted is None or status.stable is None:
+        return None
+    if not status.stable.served:
+        problem = given.observed.workload(wanted.name).problem
+        if problem is not None and problem.permanent and status.stable.ready_replicas == 0:
+            return Reason.MODEL_LOAD_FAILED, f"{problem.reason}: {problem.message}"
+        if given.now >= deadline_of(given):
+            ready = status.stable.ready_replicas
+            why = f": {problem.message}" if problem is not None else ""
+            return (
+                Reason.PROGRESS_DEADLINE_EXCEEDED,
+                f"{ready} of {given.spec.autoscaling.min_replicas} pods of {wanted.display} ready in time{why}",
+            )
+        return None
+    failure = failure_of(status, wanted)
+    if failure is None or status.canary is not None or status.retiring:
+        return None
+    return (
+        Reason(failure.reason),
+        f"{wanted.display} failed at {failure.failed_at:%Y-%m-%d %H:%M:%SZ}: {failure.message}. "
+        f"{display(status.stable)} serves. Change the spec, or set the annotation canarium.dev/retry to a new value.",
+    )
+
+
+def _stall_changed(given: RolloutInput) -> Decision | None:
+    """Number and announce that an object has become stalled, or is so no more."""
+    before = next((c for c in given.status.conditions if c.type == ConditionType.STALLED), None)
+    stall = stall_of(given)
+    if stall is None:
+        if before is None:
+            return None
+        return transition(given, Reason.RECOVERED, f"mended: {before.message}")
+    reason, message = stall
+    if before is not None and before.reason == reason:
+        return None
+    last = given.status.last_transition
+    of_rollback = given.wanted is not None and failure_of(given.status, given.wanted) is not None
+    if of_rollback and reason not in (Reason.INVALID_SPEC, Reason.REJECTED_BY_CLUSTER):
+        if last is not None and last.reason in ALREADY_ANNOUNCED:
+            return None
+        reason = Reason.REVISION_FAILED_BEFORE
+    return transition(given, reason, message, warning=True)
+
+
+def _refresh(given: RolloutInput) -> RolloutInput:
+    """Bring the numbers of the status up to what is seen, and drop what has drained."""
+
+    def seen(revision: RevisionStatus | None) -> RevisionStatus | None:
+        if revision is None:
+            return None
+        workload = given.observed.workload(revision.revision)
+        return revision.model_copy(
+            update={
+                "ready_replicas": workload.ready_replicas,
+                "replicas": workload.replicas,
+                "weight": given.observed.weight(revision.revision),
+            }
+        )
+
+    status = given.status.model_copy(
+        update={"stable": seen(given.status.stable), "canary": seen(given.status.canary)}
+    )
+    given = with_status(given, status)
+    if status.canary is not None:
+        # A revision that was withdrawn earlier drains beside the rollout that replaced it.
+        status = status.model_copy(update={"retiring": still_draining(given)})
+    return with_status(given, status)
+
+
+def _retry_asked(given: RolloutInput) -> Decision | None:
+    """Forget the failure of the wanted revision when the retry annotation has a new value."""
+    status, wanted = given.status, given.wanted
+    if given.retry is None or given.retry == status.handled_retry or wanted is None:
+        return None
+    remaining = [f for f in status.failed_revisions if f.revision != wanted.name]
+    if len(remaining) == len(status.failed_revisions):
+        return Decision(
+            status=status.model_copy(update={"handled_retry": given.retry}),
+            requeue_after=timedelta(0),
+        )
+    return transition(
+        given,
+        Reason.ROLLOUT_RETRIED,
+        f"{wanted.display} may be tried again ({given.retry})",
+        handled_retry=given.retry,
+        failed_revisions=remaining,
+    )
+
+
+def _start_rollout(given: RolloutInput) -> Decision | None:
+    """Bring a canary up when the spec names a revision that is neither stable nor known to be bad."""
+    status, wanted = given.status, given.wanted
+    if wanted is None or status.stable is None or status.canary is not None:
+        return None
+    if wanted.name == status.stable.revision or failure_of(status, wanted) is not None:
+        return None
+    weights = step_weights(given.spec)
+    workload = given.observed.workload(status.stable.revision)
+    reserved = max(given.spec.autoscaling.min_replicas, workload.spec_replicas)
+    return transition(
+        given,
+        Reason.ROLLOUT_STARTED,
+        f"bringing up {wanted.display} beside {display(status.stable)}, steps {weights}",
+        canary=live(wanted),
+        rollout=RolloutStatus(
+            steps=len(weights), weights=weights, started_at=given.now, reserved_replicas=reserved
+        ),
+        waiting_since=given.now,
+        retiring=without(status.retiring, wanted.name),
+    )
+
+
+_RULES: Final[tuple[Callable[[RolloutInput], Decision | None], ...]] = (
+    _retry_asked,
+    first_deployment,
+    withdraw,
+    carry_out_steps,
+    _start_rollout,
+    drain,
+)
+"""The first that applies decides."""

@@ -1,0 +1,164 @@
+"""What goes into a decision and what comes out, and the few moves that all rules share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from canarium_api.conditions import Reason
+from canarium_api.status import (
+    MAX_FAILED_REVISIONS,
+    MAX_HISTORY,
+    HistoryEntry,
+    ModelDeploymentStatus,
+    RetiringRevision,
+    RevisionStatus,
+    RolloutStatus,
+    Transition,
+)
+from canarium_api.v1alpha1 import ModelDeploymentSpec
+from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.observation import Observed
+from canarium_operator.core.revision import Revision
+from canarium_operator.core.rollout.analysis import Query, Reading
+
+RESYNC: Final = timedelta(minutes=5)
+"""At rest, an object is looked at again after this long, and all its children are applied anew."""
+POLL: Final = timedelta(seconds=5)
+"""While pods or the route are awaited: watches wake the operator too, this is for a lost one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutInput:
+    """All that a decision may depend on."""
+
+    ref: ObjectRef
+    generation: int
+    spec: ModelDeploymentSpec
+    wanted: Revision | None
+    """What the spec names; None: the spec is invalid (`problem` says why)."""
+    status: ModelDeploymentStatus
+    observed: Observed
+    now: datetime
+    readings: Mapping[Query, Reading] = field(default_factory=dict)
+    """Answers of Prometheus by query; queries that were not due are absent."""
+    retry: str | None = None
+    """Value of the retry annotation."""
+    problem: str | None = None
+    """What is wrong with the spec."""
+    rejection: str | None = None
+    """What the API server said when it refused an object made from this generation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What comes next. Conditions and messages are added by `core.status`."""
+
+    status: ModelDeploymentStatus
+    requeue_after: timedelta
+    blocked_on: Reason | None = None
+    """The one thing that is waited for."""
+    waiting: str = ""
+    """The same in words, with its end."""
+
+
+def step_weights(spec: ModelDeploymentSpec) -> list[int]:
+    """Give the weights of all steps; a last step of 100 is added where the list ends below it.
+
+    Promotion then never moves traffic onto pods that have not carried it: [10, 50] is carried out as [10, 50, 100].
+    """
+    weights = [step.weight for step in spec.rollout.canary.steps]
+    return weights if weights[-1] == 100 else [*weights, 100]
+
+
+def step_pause(spec: ModelDeploymentSpec, step: int) -> timedelta:
+    """Give the pause of a 1-based step; the added last step has none of its own."""
+    steps = spec.rollout.canary.steps
+    return steps[step - 1].pause if step <= len(steps) else timedelta(0)
+
+
+def gate_opens_at(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> datetime | None:
+    """Tell when the pause of the current step ends; None: the step has not begun."""
+    if rollout.step_started_at is None:
+        return None
+    return rollout.step_started_at + step_pause(spec, rollout.step)
+
+
+def with_status(given: RolloutInput, status: ModelDeploymentStatus) -> RolloutInput:
+    """Give the same input with another status."""
+    return replace(given, status=status)
+
+
+def transition(
+    given: RolloutInput,
+    reason: Reason,
+    message: str,
+    *,
+    warning: bool = False,
+    **changes: Any,
+) -> Decision:
+    """Number a transition and look again at once: the next rule may already apply."""
+    epoch = given.status.epoch + 1
+    transition = Transition(
+        epoch=epoch, reason=reason, message=message[:1000], warning=warning, at=given.now
+    )
+    status = given.status.model_copy(
+        update={**changes, "epoch": epoch, "last_transition": transition}
+    )
+    return Decision(status=status, requeue_after=timedelta(0))
+
+
+def with_history(
+    given: RolloutInput, outcome: str, message: str, who: RevisionStatus
+) -> list[HistoryEntry]:
+    """Give the history with one more ending."""
+    rollout = given.status.rollout
+    entry = HistoryEntry(
+        revision=who.revision,
+        model_version=who.model_version,
+        outcome=outcome,
+        message=message[:500],
+        started_at=rollout.started_at if rollout is not None else given.status.waiting_since,
+        finished_at=given.now,
+    )
+    return [*given.status.history, entry][-MAX_HISTORY:]
+
+
+def live(revision: Revision) -> RevisionStatus:
+    """Give the status of a revision that has just been named."""
+    return RevisionStatus(
+        revision=revision.name, model_version=revision.model_version, digest=revision.model.sha256
+    )
+
+
+def display(who: RevisionStatus) -> str:
+    """Write `v7@9c1fab12`."""
+    version = who.model_version
+    return f"{version if version.startswith('v') else 'v' + version}@{who.revision[:8]}"
+
+
+def without(retiring: list[RetiringRevision], revision: str) -> list[RetiringRevision]:
+    """Give the draining revisions without one."""
+    return [entry for entry in retiring if entry.revision != revision]
+
+
+def retire(given: RolloutInput, revision: str, reason: Reason) -> list[RetiringRevision]:
+    """Give the draining revisions with one more."""
+    entry = RetiringRevision(revision=revision, since=given.now, reason=reason)
+    return [*without(given.status.retiring, revision), entry][-MAX_FAILED_REVISIONS:]
+
+
+def deadline_of(given: RolloutInput) -> datetime:
+    """Tell until when pods and the route may be awaited."""
+    since = given.status.waiting_since or given.now
+    return since + given.spec.rollout.progress_deadline
+
+
+def sooner(first: timedelta, second: timedelta) -> timedelta:
+    """Give the shorter of two waits, never a negative one."""
+    return max(min(first, second), timedelta(0))
+
+
+def clock(at: datetime) -> str:
+    """Write a time of day, UTC."""
+    return at.strftime("%H:%M:%SZ")

@@ -1,0 +1,108 @@
+"""The life of a ModelDeployment as a table: which transition may happen in which phase, and where it leads.
+
+Rules of this file: everything that decides which moves are legal is in TRANSITIONS; nothing here looks at a
+cluster or a clock.
+
+Theory of operation. A ModelDeployment has a stable revision that serves, and at times a canary. The phase is
+not stored and moved; it is read off the facts in the status (`phase_of`): is there a stable revision, has it
+served, is there a canary, does something drain. A transition changes these facts, one at a time, and each has
+a number, the epoch. `engine.advance` decides the transitions; this table says which of them a phase allows,
+and the tests hold every pass of every simulated rollout against it. The diagram in
+docs/explanation/rollouts.md is generated from here.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from canarium_api.conditions import Reason
+from canarium_api.status import ModelDeploymentStatus, Phase
+
+TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] = {
+    # the first revision
+    Reason.FIRST_DEPLOYMENT: (
+        frozenset({Phase.PENDING, Phase.INVALID}),
+        frozenset({Phase.LOADING}),
+    ),
+    Reason.RETARGETED: (frozenset({Phase.LOADING, Phase.INVALID}), frozenset({Phase.LOADING})),
+    Reason.DEPLOYED: (frozenset({Phase.LOADING}), frozenset({Phase.PROMOTED})),
+    # a canary
+    Reason.ROLLOUT_STARTED: (
+        frozenset(
+            {Phase.PROMOTED, Phase.ABORTED, Phase.PROMOTING, Phase.ROLLING_BACK, Phase.INVALID}
+        ),
+        frozenset({Phase.LOADING}),
+    ),
+    Reason.WEIGHT_CHANGED: (frozenset({Phase.LOADING, Phase.CANARY}), frozenset({Phase.CANARY})),
+    Reason.STEP_STARTED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
+    Reason.STEP_PASSED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
+    Reason.CAPACITY_LOST: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY, Phase.LOADING})),
+    Reason.ROLLOUT_REPLANNED: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.LOADING, Phase.CANARY}),
+    ),
+    Reason.ROLLOUT_SUPERSEDED: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.ROLLING_BACK, Phase.INVALID}),
+    ),
+    # its end
+    Reason.PROMOTED: (frozenset({Phase.CANARY}), frozenset({Phase.PROMOTING})),
+    Reason.ANALYSIS_FAILED: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
+    Reason.ANALYSIS_TIMED_OUT: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
+    Reason.PROGRESS_DEADLINE_EXCEEDED: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.ROLLING_BACK, Phase.LOADING}),
+    ),
+    Reason.MODEL_LOAD_FAILED: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.ROLLING_BACK, Phase.LOADING}),
+    ),
+    Reason.ROLLED_BACK: (
+        frozenset({Phase.ROLLING_BACK}),
+        frozenset({Phase.ABORTED, Phase.PROMOTED}),
+    ),
+    Reason.SERVING: (frozenset({Phase.PROMOTING}), frozenset({Phase.PROMOTED})),
+    # people
+    Reason.ROLLOUT_RETRIED: (
+        frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTED, Phase.PROMOTING}),
+        frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTED, Phase.PROMOTING}),
+    ),
+    Reason.REVISION_FAILED_BEFORE: (
+        frozenset(
+            {Phase.PROMOTED, Phase.PROMOTING, Phase.ABORTED, Phase.ROLLING_BACK, Phase.INVALID}
+        ),
+        frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTING}),
+    ),
+    Reason.INVALID_SPEC: (frozenset(Phase), frozenset({Phase.INVALID})),
+    Reason.REJECTED_BY_CLUSTER: (frozenset(Phase), frozenset(Phase)),
+    Reason.RECOVERED: (frozenset(Phase), frozenset(Phase)),
+}
+"""Transition: (phases in which it may happen, phases to which it may lead)."""
+
+
+def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool = False) -> Phase:
+    """Read the phase off the facts.
+
+    Args:
+        status: stable, canary, rollout and retiring are looked at.
+        wanted: the revision that the spec names; None while the spec is invalid.
+        invalid: the spec cannot be carried out.
+    """
+    if invalid:
+        return Phase.INVALID
+    if status.stable is None:
+        return Phase.PENDING
+    if not status.stable.served:
+        return Phase.LOADING
+    if status.canary is not None and status.rollout is not None:
+        untried = status.rollout.step == 1 and status.rollout.weight == 0
+        return Phase.LOADING if untried else Phase.CANARY
+    if status.retiring:
+        replaced = status.retiring[-1].reason == Reason.PROMOTED
+        return Phase.PROMOTING if replaced else Phase.ROLLING_BACK
+    return Phase.PROMOTED if wanted == status.stable.revision else Phase.ABORTED
+
+
+def is_legal(reason: Reason, before: Phase, after: Phase) -> bool:
+    """Tell whether the table allows a transition."""
+    allowed = TRANSITIONS.get(reason)
+    return allowed is not None and before in allowed[0] and after in allowed[1]

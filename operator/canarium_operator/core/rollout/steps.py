@@ -1,0 +1,275 @@
+"""The canary on its way: pods, weight, route, evidence, and on to the next step.
+
+Each step goes through the same four waits: enough pods are ready for its weight; the route is given the
+weight; the gateway is seen to carry it, which starts the clock; pause and gate. `rollout.weight` and
+`rollout.step_started_at` tell which wait it is in.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from canarium_api.conditions import Reason
+from canarium_api.status import RevisionStatus, RolloutStatus, Verdict
+from canarium_operator.core.plan import canary_replicas
+from canarium_operator.core.rollout import analysis, gate
+from canarium_operator.core.rollout.endings import promote, roll_back
+from canarium_operator.core.rollout.inputs import (
+    POLL,
+    Decision,
+    RolloutInput,
+    clock,
+    deadline_of,
+    display,
+    gate_opens_at,
+    sooner,
+    step_weights,
+    transition,
+    with_status,
+)
+
+MIN_WAIT: Final = timedelta(milliseconds=100)
+"""Between two looks at a gate, so that no clock can make the operator spin."""
+
+
+def subject_of(given: RolloutInput) -> analysis.Subject | None:
+    """Tell whom the gate compares; None: the canary has had no traffic yet."""
+    status = given.status
+    rollout, canary, stable = status.rollout, status.canary, status.stable
+    if rollout is None or canary is None or stable is None or rollout.evidence_since is None:
+        return None
+    return analysis.Subject(
+        ref=given.ref,
+        canary=canary.revision,
+        stable=stable.revision,
+        evidence_since=rollout.evidence_since,
+        stable_has_traffic=rollout.weight < 100,
+    )
+
+
+def due_queries(given: RolloutInput) -> frozenset[analysis.Query]:
+    """Name the queries that this pass needs; empty while nothing is measured."""
+    subject = subject_of(given)
+    rollout = given.status.rollout
+    if subject is None or rollout is None or given.wanted is None:
+        return frozenset()
+    if given.status.canary is None or given.wanted.name != given.status.canary.revision:
+        return frozenset()
+    spec = given.spec.rollout.analysis
+    known = {check.name: check for check in rollout.checks}
+    gate = gate_opens_at(given.spec, rollout)
+    due: set[analysis.Query] = set()
+    for metric in spec.metrics:
+        if analysis.is_due(known.get(metric.name), spec, given.now, gate):
+            queries = analysis.make_queries(metric, subject, given.now)
+            due |= {queries.value, queries.samples}
+            due |= {q for q in (queries.baseline, queries.baseline_samples) if q is not None}
+    return frozenset(due)
+
+
+def carry_out_steps(given: RolloutInput) -> Decision | None:
+    """Move the canary along its steps."""
+    status = given.status
+    if status.canary is None or status.rollout is None or given.wanted is None:
+        return None
+    return (
+        _replanned(given, status.rollout)
+        or _model_cannot_load(given, status.canary)
+        or _capacity_lost(given, status.canary, status.rollout)
+        or _measured(given, status.canary, status.rollout)
+    )
+
+
+def _replanned(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
+    """Take up an edited list of steps at the last step that the present weight has earned, never further.
+
+    At 10 %, [1, 5, 10, 50] edited to [5, 20, 100] goes on at step 1 of the new list, with 5 %.
+    """
+    weights = step_weights(given.spec)
+    if weights == rollout.weights:
+        return None
+    earned = [n for n, weight in enumerate(weights, start=1) if weight <= rollout.weight]
+    step = earned[-1] if earned else 1
+    changed = rollout.model_copy(
+        update={
+            "weights": weights,
+            "steps": len(weights),
+            "step": step,
+            "step_started_at": None,
+            # An untried first step may lie above the weight that is carried: wait for it at the old weight.
+            "weight": min(rollout.weight, weights[step - 1]),
+        }
+    )
+    return transition(
+        given,
+        Reason.ROLLOUT_REPLANNED,
+        f"steps are now {weights}; going on at step {step}/{len(weights)}",
+        rollout=changed,
+        waiting_since=given.now,
+    )
+
+
+def _model_cannot_load(given: RolloutInput, canary: RevisionStatus) -> Decision | None:
+    problem = given.observed.workload(canary.revision).problem
+    if problem is None or not problem.permanent or canary.ready_replicas > 0:
+        return None
+    return roll_back(given, Reason.MODEL_LOAD_FAILED, f"{problem.reason}: {problem.message}")
+
+
+def _capacity_lost(
+    given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus
+) -> Decision | None:
+    """Give the traffic to stable while no pod of the canary is ready; the step starts over when they are back."""
+    if rollout.weight == 0 or canary.ready_replicas > 0:
+        return None
+    return transition(
+        given,
+        Reason.CAPACITY_LOST,
+        f"no pod of {display(canary)} is ready: its traffic goes to the stable revision meanwhile",
+        warning=True,
+        rollout=rollout.model_copy(
+            update={"weight": 0, "step_started_at": None, "evidence_since": None}
+        ),
+        waiting_since=given.now,
+    )
+
+
+def _measured(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
+    """Judge what was measured, then see whether the step may end."""
+    given = _assess(given)
+    assert given.status.rollout is not None  # noqa: S101 - narrows the type
+    rollout = given.status.rollout
+    limit = given.spec.rollout.analysis.failure_limit
+    failed = [check for check in rollout.checks if check.failures > limit]
+    if failed:
+        evidence = "; ".join(f"{check.name}: {check.message}" for check in failed)
+        return roll_back(given, Reason.ANALYSIS_FAILED, evidence)
+    target = rollout.weights[rollout.step - 1]
+    if rollout.weight != target:
+        return _await_pods(given, canary, rollout, target)
+    if rollout.step_started_at is None:
+        return _await_route(given, canary, rollout)
+    return _await_gate(given, canary, rollout)
+
+
+def _assess(given: RolloutInput) -> RolloutInput:
+    """Bring the checks up to the measurements of this pass."""
+    subject, rollout = subject_of(given), given.status.rollout
+    if subject is None or rollout is None:
+        return given
+    spec = given.spec.rollout.analysis
+    known = {check.name: check for check in rollout.checks}
+    checks = []
+    for metric in spec.metrics:
+        previous = known.get(metric.name)
+        query = analysis.make_queries(metric, subject, given.now).value
+        if query in given.readings:
+            checks.append(
+                analysis.assess(metric, spec, subject, given.readings, previous, given.now)
+            )
+        elif previous is not None:
+            checks.append(previous)
+    status = given.status.model_copy(
+        update={"rollout": rollout.model_copy(update={"checks": checks})}
+    )
+    return with_status(given, status)
+
+
+def _await_pods(
+    given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus, target: int
+) -> Decision:
+    """Change the weight as soon as enough pods are ready for it."""
+    needed = canary_replicas(target, rollout.reserved_replicas, given.spec.autoscaling)
+    if canary.ready_replicas >= needed:
+        return transition(
+            given,
+            Reason.WEIGHT_CHANGED,
+            f"step {rollout.step}/{rollout.steps}: {display(canary)} from {rollout.weight}% to {target}%",
+            rollout=rollout.model_copy(update={"weight": target}),
+            waiting_since=given.now,
+        )
+    deadline = deadline_of(given)
+    problem = given.observed.workload(canary.revision).problem
+    why = f": {problem.message}" if problem is not None else ""
+    if given.now >= deadline:
+        return roll_back(
+            given,
+            Reason.PROGRESS_DEADLINE_EXCEEDED,
+            f"{canary.ready_replicas} of {needed} pods were ready in time{why}",
+        )
+    return Decision(
+        status=given.status,
+        requeue_after=sooner(POLL, deadline - given.now),
+        blocked_on=Reason.AWAITING_PODS,
+        waiting=f"{canary.ready_replicas} of {needed} pods of {display(canary)} are ready for {target}%{why}, "
+        f"until {clock(deadline)}",
+    )
+
+
+def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
+    """Start the clock of a step when the gateway is seen to carry its weight."""
+    route = given.observed.route
+    carried = (
+        route is not None
+        and route.accepted
+        and route.weights.get(canary.revision, 0) == rollout.weight
+    )
+    if carried:
+        fresh = [
+            check.model_copy(
+                update={
+                    "measured_at": None,
+                    "failures": 0,
+                    "verdict": Verdict.PENDING,
+                    "message": "",
+                }
+            )
+            for check in rollout.checks
+        ]
+        return transition(
+            given,
+            Reason.STEP_STARTED,
+            f"step {rollout.step}/{rollout.steps}: {rollout.weight}% of the traffic goes to {display(canary)}",
+            rollout=rollout.model_copy(
+                update={"step_started_at": given.now, "evidence_since": given.now, "checks": fresh}
+            ),
+            waiting_since=None,
+        )
+    deadline = deadline_of(given)
+    note = route.message if route is not None else "the route does not exist yet"
+    if given.now >= deadline:
+        return roll_back(
+            given, Reason.PROGRESS_DEADLINE_EXCEEDED, f"the route was not accepted in time: {note}"
+        )
+    return Decision(
+        status=given.status,
+        requeue_after=sooner(POLL, deadline - given.now),
+        blocked_on=Reason.AWAITING_ROUTE,
+        waiting=f"the gateway has not accepted {rollout.weight}% yet"
+        f"{': ' + note if note else ''}, until {clock(deadline)}",
+    )
+
+
+def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
+    """End the step when its pause is over and every check passes on a measurement taken since."""
+    opens_at = gate_opens_at(given.spec, rollout)
+    assert opens_at is not None  # noqa: S101 - the step has begun
+    view = gate.look(given.spec.rollout.analysis, rollout, opens_at, given.now)
+    if view.passes:
+        if rollout.step == rollout.steps:
+            return promote(given, canary, rollout)
+        following = rollout.step + 1
+        return transition(
+            given,
+            Reason.STEP_PASSED,
+            f"step {rollout.step}/{rollout.steps} ({rollout.weight}%) passed: {view.summary}",
+            rollout=rollout.model_copy(update={"step": following, "step_started_at": None}),
+            waiting_since=given.now,
+        )
+    if view.gives_up_at is not None and given.now >= view.gives_up_at:
+        return roll_back(given, Reason.ANALYSIS_TIMED_OUT, view.waiting)
+    return Decision(
+        status=given.status,
+        requeue_after=max(view.next_check_at - given.now, MIN_WAIT),
+        blocked_on=view.blocked_on,
+        waiting=view.waiting,
+    )
