@@ -54,13 +54,11 @@ def _table(schema: Schema, *, with_defaults: bool) -> list[str]:
         head = ["| Field | Type | Description |", "|---|---|---|"]
     rows = []
     for path, field, required in _fields(schema, ""):
-        default = (
-            f"`{json.dumps(field['default'])}`"
-            if "default" in field
-            else "**required**"
-            if required
-            else ""
-        )
+        default = "**required**" if required else ""
+        if (
+            "default" in field and "properties" not in field
+        ):  # an object's default is that of its fields
+            default = f"`{json.dumps(field['default'])}`"
         description = _cell(field.get("description", ""))
         middle = [_cell(default)] if with_defaults else []
         rows.append(

@@ -33,8 +33,8 @@ _ROOT_RULES: Final = (
     },
     {
         "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        "message": "metadata.name must begin with a letter and have only letters, digits and dashes, since Services are "
-        "named after it: choose such a name",
+        "message": "metadata.name must begin with a letter and have only letters, digits and dashes, since Services "
+        "are named after it: choose such a name",
     },
 )
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'

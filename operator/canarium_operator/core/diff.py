@@ -1,0 +1,125 @@
+"""What to change so that the children become what the plan asks for.
+
+Nothing is deleted that has traffic, whatever the plan says: not while the plan gives it a share, and not while the live
+route does. A plan that is wrong (a lost status, a damaged template) then costs pods that run for too long, never
+requests.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from canarium_operator.core import manifests, naming
+from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.plan import Plan
+from canarium_operator.core.resources import route
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apply:
+    """Create or update an object."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Set the replicas of a Deployment, as its HPA would a while later: it looks every 15 seconds only."""
+
+    manifest: Manifest
+    replicas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete:
+    """Delete an object."""
+
+    manifest: Manifest
+
+
+Change = Apply | Scale | Delete
+
+_DELETION_ORDER: Final = (
+    "HorizontalPodAutoscaler",
+    "Deployment",
+    "PodDisruptionBudget",
+    "Service",
+    "ConfigMap",
+)
+"""The HPA first, so that it does not complain of a missing target; the ConfigMap last, as the only memory of a
+revision. Pods are left to their Deployment, and the route is never deleted: it goes with its owner."""
+
+
+def diff(
+    plan: Plan, desired: Sequence[Manifest], children: Iterable[Manifest], *, full: bool = False
+) -> tuple[Change, ...]:
+    """Compare what is with what must be.
+
+    Args:
+        plan: the plan that `desired` was made from.
+        desired: all that must exist.
+        children: all that was found, pods included.
+        full: apply everything, to repair what others changed without touching our annotation.
+    """
+    live = {manifests.key(child): child for child in children if child["kind"] != "Pod"}
+    sizes = {
+        naming.child_name(plan.ref.name, p.revision.name): p.min_replicas for p in plan.revisions
+    }
+    changes: list[Change] = []
+    for wanted in desired:
+        found = live.get(manifests.key(wanted))
+        if full or found is None or not _is_current(wanted, found):
+            changes.append(Apply(manifest=wanted))
+        if wanted["kind"] == "Deployment":
+            size = sizes[wanted["metadata"]["name"]]
+            if _replicas(found) < size:
+                changes.append(Scale(manifest=wanted, replicas=size))
+    return (*changes, *_deletions(plan, live.values()))
+
+
+def _is_current(wanted: Manifest, found: Manifest) -> bool:
+    stamps = (manifests.annotations(m).get(naming.HASH_ANNOTATION) for m in (wanted, found))
+    if len(set(stamps)) > 1:
+        return False
+    # Weights decide who gets requests, so the route itself is looked at and not what we once wrote on it.
+    return wanted["kind"] != "HTTPRoute" or _contains(found.get("spec"), wanted["spec"])
+
+
+def _contains(found: Any, wanted: Any) -> bool:
+    """Tell whether all that is wanted is there; fields that the API server or others added do not matter."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(
+            _contains(found.get(name), value) for name, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(wanted)
+            and all(_contains(f, w) for f, w in zip(found, wanted, strict=True))
+        )
+    return bool(found == wanted)
+
+
+def _replicas(deployment: Manifest | None) -> int:
+    """Replicas that a Deployment asks for; one that is about to be created gets the API server's default of 1."""
+    if deployment is None:
+        return 1
+    replicas: int = deployment.get("spec", {}).get("replicas", 1)
+    return replicas
+
+
+def _deletions(plan: Plan, live: Iterable[Manifest]) -> list[Delete]:
+    live = list(live)
+    kept = {p.revision.name for p in plan.revisions} | set(plan.weights or ())
+    for child in live:
+        if child["kind"] == "HTTPRoute":
+            kept |= set(route.weights_of(child))
+    doomed = [
+        child
+        for child in live
+        if child["kind"] in _DELETION_ORDER
+        and manifests.labels(child).get(naming.REVISION_LABEL) not in kept
+        and not manifests.is_being_deleted(child)
+    ]
+    doomed.sort(key=lambda child: (_DELETION_ORDER.index(child["kind"]), child["metadata"]["name"]))
+    return [Delete(manifest=child) for child in doomed]

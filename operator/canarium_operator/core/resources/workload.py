@@ -1,0 +1,143 @@
+"""The Deployment of a revision.
+
+Its pod template follows from the revision alone, never from autoscaling, traffic or rollout settings: if it did, an
+edit of a pause would restart the pods that serve. `spec.replicas` is left out: with server-side apply that leaves it
+to the HPA.
+"""
+
+import math
+from typing import Any, Final
+
+from canarium_api import GROUP
+from canarium_api.runtime_config import HTTP_PORT, TERMINATION_LOG
+from canarium_api.v1alpha1 import RolloutSpec, ServingSpec
+from canarium_operator.core import naming
+from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.resources import metadata, model_source
+from canarium_operator.core.resources.configmap import DRAIN_DELAY
+from canarium_operator.core.revision import Revision
+
+CONTAINER: Final = "server"
+_USER: Final = 65532
+_GRACE_SECONDS: Final = 5
+"""Between the end of the drain and SIGKILL."""
+_STARTUP_SECONDS: Final = 3600
+"""How long a server may load before the kubelet restarts it. Generous: giving a revision up is the operator's decision
+(`rollout.progressDeadline`), and a restart in the middle of a long download would only start it again."""
+
+
+def make_workload(ref: ObjectRef, revision: Revision, rollout: RolloutSpec) -> Manifest:
+    """Make the Deployment of a revision."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata.revision_metadata(ref, revision),
+        "spec": {
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": max(1, math.ceil(rollout.progress_deadline.total_seconds())),
+            "selector": {"matchLabels": naming.revision_selector(ref, revision.name)},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
+            },
+            "template": {
+                "metadata": _pod_metadata(ref, revision),
+                "spec": _pod_spec(ref, revision),
+            },
+        },
+    }
+
+
+def _pod_metadata(ref: ObjectRef, revision: Revision) -> Manifest:
+    serving = revision.serving
+    # The user's come first and ours win: a label of ours in other hands would break the selectors.
+    theirs = {
+        name: value
+        for name, value in serving.pod_labels.items()
+        if not name.startswith(f"{GROUP}/")
+    }
+    return {
+        "labels": {**theirs, **metadata.revision_labels(ref, revision)},
+        "annotations": {
+            **serving.pod_annotations,
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(HTTP_PORT),
+            "prometheus.io/path": "/metrics",
+        },
+    }
+
+
+def _pod_spec(ref: ObjectRef, revision: Revision) -> Manifest:
+    serving = revision.serving
+    drain = DRAIN_DELAY.total_seconds() + serving.drain_timeout.total_seconds()
+    source = model_source.locate(revision.model.uri)
+    return {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": math.ceil(drain) + _GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(ref, revision, source.mounts)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *source.volumes],
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": naming.revision_selector(ref, revision.name)},
+            }
+        ],
+        **_scheduling(serving),
+    }
+
+
+def _scheduling(serving: ServingSpec) -> Manifest:
+    """What the user said of where pods run; what was not said is absent."""
+    fields: dict[str, Any] = {
+        "serviceAccountName": serving.service_account_name,
+        "imagePullSecrets": [{"name": name} for name in serving.image_pull_secrets],
+        "nodeSelector": serving.node_selector,
+        "tolerations": serving.tolerations,
+        "affinity": serving.affinity,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _container(ref: ObjectRef, revision: Revision, mounts: list[Manifest]) -> Manifest:
+    serving = revision.serving
+    return {
+        "name": CONTAINER,
+        "image": revision.image,
+        "envFrom": [{"configMapRef": {"name": naming.child_name(ref.name, revision.name)}}],
+        "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "resources": {
+            "requests": dict(serving.resources.requests),
+            "limits": dict(serving.resources.limits),
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # The server writes there why it cannot serve; the status of the ModelDeployment quotes it.
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *mounts],  # noqa: S108 - an emptyDir
+        "startupProbe": _probe("ready", period=1, timeout=2, failures=_STARTUP_SECONDS),
+        "readinessProbe": _probe("ready", period=2, timeout=2, failures=3),
+        # Slow to judge: a server that computes at its CPU limit answers late and must not be killed for it.
+        "livenessProbe": _probe("live", period=10, timeout=5, failures=6),
+    }
+
+
+def _probe(endpoint: str, *, period: int, timeout: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": f"/v2/health/{endpoint}", "port": "http"},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
