@@ -110,7 +110,7 @@ def _replicas(deployment: Manifest | None) -> int:
 
 def _deletions(plan: Plan, live: Iterable[Manifest]) -> list[Delete]:
     live = list(live)
-    kept = {p.revision.name for p in plan.revisions} | set(plan.weights or ())
+    kept = plan.kept | {p.revision.name for p in plan.revisions} | set(plan.weights or ())
     for child in live:
         if child["kind"] == "HTTPRoute":
             kept |= set(route.weights_of(child))

@@ -54,6 +54,8 @@ class Observed:
     """By revision."""
     route: RouteState | None = None
     """None: there is no route yet."""
+    notes: tuple[str, ...] = ()
+    """What could not be read, in sentences for the log."""
 
     def workload(self, revision: str | None) -> Workload:
         """Give the workload of a revision, or one without pods."""

@@ -1,0 +1,146 @@
+"""From the objects in the cluster to `Observed`: the one place where their fields are read.
+
+What cannot be read is left out and noted, so that one damaged object does not keep the operator from looking after
+the rest.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from canarium_api.v1alpha1 import ModelDeploymentSpec
+from canarium_operator.core import manifests, naming, pods
+from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
+from canarium_operator.core.resources import route
+from canarium_operator.core.revision import Revision
+
+
+def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> Observed:
+    """Read the children of one ModelDeployment.
+
+    Args:
+        children: all that was listed, pods included, in any order.
+        spec: names the gateway that must have accepted the route; None while the spec cannot be read.
+    """
+    by_kind: dict[str, list[Manifest]] = defaultdict(list)
+    for child in children:
+        by_kind[child["kind"]].append(child)
+    revisions, notes = _revisions(by_kind["ConfigMap"])
+    pods_of: dict[str, list[Manifest]] = defaultdict(list)
+    for pod in by_kind["Pod"]:
+        pods_of[_revision_name(pod)].append(pod)
+    workloads = {
+        name: _workload(name, deployment, pods_of[name])
+        for deployment in by_kind["Deployment"]
+        if (name := _revision_name(deployment))
+    }
+    routes = [child for child in by_kind["HTTPRoute"] if not manifests.is_being_deleted(child)]
+    return Observed(
+        revisions=revisions,
+        workloads=workloads,
+        route=_route_state(routes[0], spec) if routes else None,
+        notes=tuple(notes),
+    )
+
+
+def _revision_name(child: Manifest) -> str:
+    return manifests.labels(child).get(naming.REVISION_LABEL, "")
+
+
+def _revisions(configmaps: Sequence[Manifest]) -> tuple[dict[str, Revision], list[str]]:
+    revisions, notes = {}, []
+    for configmap in configmaps:
+        name = _revision_name(configmap)
+        try:
+            template = json.loads(manifests.annotations(configmap)[naming.TEMPLATE_ANNOTATION])
+            revisions[name] = Revision.from_template(name, template)
+        except (KeyError, TypeError, json.JSONDecodeError, ValidationError):
+            notes.append(
+                f"ConfigMap {configmap['metadata']['name']}: its annotation {naming.TEMPLATE_ANNOTATION} cannot be read, "
+                f"so revision {name or '(unnamed)'} can only be made again from a spec that names it"
+            )
+    return revisions, notes
+
+
+def _workload(revision: str, deployment: Manifest, all_pods: Sequence[Manifest]) -> Workload:
+    """Count the pods themselves: the counts in the Deployment's status lag behind its spec, each time an HPA changes
+    that.
+    """
+    live = [pod for pod in all_pods if pods.is_live(pod)]
+    problem = pods.problem_of(live) or _replica_failure(deployment)
+    return Workload(
+        revision=revision,
+        spec_replicas=deployment.get("spec", {}).get("replicas", 1),
+        replicas=len(live),
+        ready_replicas=sum(pods.is_ready(pod) for pod in live),
+        problem=problem,
+    )
+
+
+def _replica_failure(deployment: Manifest) -> LoadProblem | None:
+    """Read why pods could not even be created: a quota, or an admission plugin."""
+    for condition in deployment.get("status", {}).get("conditions") or []:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return LoadProblem(
+                reason=condition.get("reason") or "ReplicaFailure",
+                message=f"pods cannot be created: {condition.get('message', '')}",
+            )
+    return None
+
+
+def _route_state(manifest: Manifest, spec: ModelDeploymentSpec | None) -> RouteState:
+    weights = route.weights_of(manifest)
+    if spec is None:
+        return RouteState(weights=weights)
+    meta = manifest["metadata"]
+    ref = ObjectRef(namespace=meta["namespace"], name=meta["name"])
+    parent = route.parent_reference(ref, spec.traffic)
+    message = _refusal(manifest, parent)
+    return RouteState(weights=weights, accepted=message == "", message=message)
+
+
+def _refusal(manifest: Manifest, parent: dict[str, str]) -> str:
+    """Say why the gateway does not carry the route as it is now; empty when it does.
+
+    Controllers report by parent, and each condition for one generation: what was accepted before the last change
+    proves nothing.
+    """
+    name = f"Gateway {parent['namespace']}/{parent['name']}"
+    generation = manifest["metadata"].get("generation")
+    answers = [
+        entry
+        for entry in manifest.get("status", {}).get("parents") or []
+        if _same_parent(entry.get("parentRef") or {}, parent)
+    ]
+    if not answers:
+        return f"{name} has not answered yet: check that it exists and that its controller runs"
+    refusals = [_unmet(entry.get("conditions") or [], generation, name) for entry in answers]
+    return "" if "" in refusals else refusals[0]
+
+
+def _same_parent(found: dict[str, Any], wanted: dict[str, str]) -> bool:
+    namespace = found.get("namespace") or wanted["namespace"]
+    return (found.get("name"), namespace, found.get("sectionName")) == (
+        wanted["name"],
+        wanted["namespace"],
+        wanted.get("sectionName"),
+    )
+
+
+def _unmet(conditions: Sequence[dict[str, Any]], generation: int | None, name: str) -> str:
+    for kind in ("Accepted", "ResolvedRefs"):
+        condition = next((c for c in conditions if c.get("type") == kind), None)
+        if condition is None or condition.get("observedGeneration") != generation:
+            return f"{name} has not looked at the latest change yet"
+        if condition.get("status") != "True":
+            return (
+                f"{name}: {condition.get('reason', kind)}: {condition.get('message', '')}".rstrip(
+                    ": "
+                )
+            )
+    return ""
