@@ -32,7 +32,11 @@ class Plan:
     ref: ObjectRef
     spec: ModelDeploymentSpec
     revisions: tuple[RevisionPlan, ...] = ()
-    """Every child of a revision that is not named here is deleted."""
+    """What runs."""
+    kept: frozenset[str] = frozenset()
+    """Revisions whose children are never deleted. More than `revisions` where a revision's template was lost:
+    its pods go on serving, though they cannot be made anew. Children of all other revisions are deleted.
+    """
     weights: Mapping[str, int] | None = None
     """Percent of the traffic by revision, without zeros; None: there is no route."""
 
@@ -99,5 +103,6 @@ def make_plan(
             for name, size in sizes.items()
             if name in known
         ),
+        kept=frozenset(sizes),
         weights=weights,
     )

@@ -1,0 +1,99 @@
+"""Run the operator: `python -m canarium_operator [--kubeconfig FILE]`, or `canarium operator`."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+
+from canarium_api.status import ModelDeploymentStatus
+from canarium_operator import handlers
+from canarium_operator.adapters import telemetry
+from canarium_operator.adapters.kubernetes_cluster import KubernetesCluster, connect
+from canarium_operator.adapters.prometheus import PrometheusMetrics
+from canarium_operator.core.naming import ObjectRef
+from canarium_operator.reconciler import Reconciler
+from canarium_operator.settings import OperatorSettings
+from canarium_operator.worker import Workers
+
+log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Give the present instant, in UTC."""
+        return datetime.now(UTC)
+
+
+def report(ref: ObjectRef, status: ModelDeploymentStatus | None) -> None:
+    """Export a status as metrics, or drop those of an object that is gone."""
+    if status is None:
+        telemetry.forget(ref)
+    else:
+        telemetry.report_status(ref, status)
+
+
+async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
+    """Watch and reconcile until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connect(kubeconfig))
+        reconciler = Reconciler(
+            KubernetesCluster(client, timeout=settings.kube_timeout),
+            PrometheusMetrics(settings.prometheus_url, timeout=settings.prometheus_timeout),
+            SystemClock(),
+            runtime_image=settings.runtime_image,
+            resync=settings.resync,
+            report=report,
+        )
+
+        async def reconcile(ref: ObjectRef) -> timedelta | None:
+            with telemetry.observe_pass():
+                return await reconciler.reconcile(ref)
+
+        workers = Workers(reconcile, settings.max_concurrent)
+        stack.push_async_callback(workers.close)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        log.info("watching %s", ", ".join(settings.namespaces) or "all namespaces")
+        await handlers.watch(settings, workers.wake, stop)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, run, and give the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="canarium operator", description="Run the Canarium operator."
+    )
+    parser.add_argument(
+        "--kubeconfig",
+        help="run outside the cluster with this file; without it: in-cluster, else $KUBECONFIG or ~/.kube/config",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        settings = OperatorSettings.from_env(os.environ)
+    except ValidationError as error:
+        for entry in error.errors(include_url=False, include_input=False):
+            name = "CANARIUM_" + str(entry["loc"][0]).upper()
+            print(f"canarium operator: {name}: {entry['msg']}", file=sys.stderr)
+        return 2
+    telemetry.configure_logging(settings.log_level)
+    if options.kubeconfig is not None:
+        # kopf reads the same variable, so that both clients talk to the same cluster.
+        os.environ["KUBECONFIG"] = options.kubeconfig
+    start_http_server(settings.metrics_port)
+    asyncio.run(run(settings, options.kubeconfig))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What the CRD's schema cannot say of a spec: checks across fields, each with the field and the remedy."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from canarium_api.quantity import parse_quantity
+from canarium_api.v1alpha1 import MetricSpec, ModelDeploymentSpec
+from canarium_operator.core.rollout import analysis
+
+_PLACEHOLDER = re.compile(r"\{\{\s*([^}]*?)\s*\}\}")
+_HOSTNAME = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+MAX_CONFIGMAP_KEY = 253
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One mistake in a spec."""
+
+    field: str
+    """Path from the object's root: `spec.rollout.analysis.metrics[0].query`."""
+    message: str
+    """What is wrong, and what to do."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+def parse_spec(raw: Any) -> ModelDeploymentSpec | list[Problem]:
+    """Read `.spec`; what the types refuse comes back as problems, not as an exception."""
+    try:
+        return ModelDeploymentSpec.from_manifest(raw if raw is not None else {})
+    except ValidationError as error:
+        return [
+            Problem(field=_path(entry["loc"]), message=_words(entry["msg"]))
+            for entry in error.errors(
+                include_url=False, include_context=False, include_input=False
+            )[:5]
+        ]
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = "spec"
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path
+
+
+def _words(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def validate(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Check a spec across its fields; an empty list means that it can be carried out."""
+    return [*_resources(spec), *_model(spec), *_traffic(spec), *_analysis(spec)]
+
+
+def _resources(spec: ModelDeploymentSpec) -> list[Problem]:
+    problems = []
+    resources = spec.serving.resources
+    for name, limit in resources.limits.items():
+        request = resources.requests.get(name)
+        if request is not None and parse_quantity(request) > parse_quantity(limit):
+            problems.append(
+                Problem(
+                    field=f"spec.serving.resources.requests.{name}",
+                    message=f"{request} is above the limit of {limit}: lower the request or raise the limit",
+                )
+            )
+    for target, name in ((spec.autoscaling.cpu, "cpu"), (spec.autoscaling.memory, "memory")):
+        if target is not None and name not in resources.requests:
+            problems.append(
+                Problem(
+                    field=f"spec.serving.resources.requests.{name}",
+                    message=f"autoscaling.{name} is a percentage of it: set it, or set autoscaling.{name} to null",
+                )
+            )
+    return problems
+
+
+def _model(spec: ModelDeploymentSpec) -> list[Problem]:
+    uri = spec.model.uri
+    scheme, _, rest = uri.partition("://")
+    path = rest.split("/", 1)[1] if "/" in rest else ""
+    if scheme in ("pvc", "file") and ".." in path.split("/"):
+        return [
+            Problem(field="spec.model.uri", message="'..' is not allowed: write the plain path")
+        ]
+    if scheme == "configmap" and not re.match(r"^[-._a-zA-Z0-9]{1,253}$", path):
+        return [
+            Problem(
+                field="spec.model.uri",
+                message=f"{path!r} is not a key of a ConfigMap: write configmap://NAME/KEY",
+            )
+        ]
+    return []
+
+
+def _traffic(spec: ModelDeploymentSpec) -> list[Problem]:
+    return [
+        Problem(
+            field=f"spec.traffic.hostnames[{index}]",
+            message=f"{name!r} is not a host name: lower-case letters, digits, '-' and dots, at most one leading '*.'",
+        )
+        for index, name in enumerate(spec.traffic.hostnames)
+        if not _HOSTNAME.match(name)
+    ]
+
+
+def _analysis(spec: ModelDeploymentSpec) -> list[Problem]:
+    problems = []
+    for index, metric in enumerate(spec.rollout.analysis.metrics):
+        problems += _metric(metric, f"spec.rollout.analysis.metrics[{index}]")
+    return problems
+
+
+def _metric(metric: MetricSpec, field: str) -> list[Problem]:
+    problems = []
+    if metric.min is not None and metric.max is not None and metric.min > metric.max:
+        problems.append(
+            Problem(field=f"{field}.min", message="above max, so nothing could pass: swap them")
+        )
+    if metric.query is None:
+        return problems
+    names = _PLACEHOLDER.findall(metric.query)
+    unknown = sorted(set(names) - set(analysis.PLACEHOLDERS))
+    if unknown:
+        known = ", ".join("{{" + name + "}}" for name in analysis.PLACEHOLDERS)
+        problems.append(
+            Problem(
+                field=f"{field}.query", message=f"unknown placeholder {unknown[0]!r}: use {known}"
+            )
+        )
+    if analysis.is_relative(metric) and "revision" not in names:
+        problems.append(
+            Problem(
+                field=f"{field}.query",
+                message="a comparison with stable needs {{revision}} in the query, or both sides are one series",
+            )
+        )
+    return problems

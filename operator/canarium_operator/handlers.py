@@ -1,0 +1,98 @@
+"""What kopf watches for us: anything that happens to a ModelDeployment or to a child of one wakes its worker.
+
+The only module that imports kopf. No handler decides anything or passes anything on: a lost or doubled event
+changes nothing but the moment of the next look. Only event handlers are used, so kopf writes no annotation
+and no finalizer to any object.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import kopf
+
+from canarium_api import GROUP, PLURAL, VERSION
+from canarium_operator.core.naming import DEPLOYMENT_LABEL, ObjectRef
+from canarium_operator.settings import OperatorSettings
+
+WATCHED_CHILDREN = (
+    ("apps", "v1", "deployments"),
+    ("", "v1", "pods"),
+    ("gateway.networking.k8s.io", "v1", "httproutes"),
+)
+"""Children whose changes a rollout waits for. The others are repaired at the next resync."""
+
+Wake = Callable[[ObjectRef], None]
+
+
+def make_registry(wake: Wake) -> kopf.OperatorRegistry:
+    """Register the watches.
+
+    Args:
+        wake: called for every event, from the event loop's thread.
+    """
+    registry = kopf.OperatorRegistry()
+    seen: dict[str, object] = {}
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    def object_changed(
+        type: str | None,  # noqa: A002 - kopf's name
+        body: Mapping[str, Any],
+        namespace: str,
+        name: str,
+        uid: str,
+        **_: Any,
+    ) -> None:
+        """Wake for everything but the operator's own status writes."""
+        meta = body.get("metadata", {})
+        signature = (
+            meta.get("generation"),
+            dict(meta.get("annotations", {})),
+            meta.get("deletionTimestamp"),
+        )
+        if type == "DELETED":
+            seen.pop(uid, None)
+        elif type == "MODIFIED" and seen.get(uid) == signature:
+            return
+        else:
+            seen[uid] = signature
+        wake(ObjectRef(namespace=namespace, name=name))
+
+    for group, version, plural in WATCHED_CHILDREN:
+
+        @kopf.on.event(
+            group, version, plural, registry=registry, labels={DEPLOYMENT_LABEL: kopf.PRESENT}
+        )
+        def child_changed(labels: Mapping[str, str], namespace: str, **_: Any) -> None:
+            """Wake the owner."""
+            wake(ObjectRef(namespace=namespace, name=labels[DEPLOYMENT_LABEL]))
+
+    return registry
+
+
+async def watch(
+    settings: OperatorSettings, wake: Wake, stop: asyncio.Event, ready: asyncio.Event | None = None
+) -> None:
+    """Run kopf's watches until stopped.
+
+    Args:
+        settings: namespaces and the port of the liveness probe.
+        wake: see `make_registry`.
+        stop: ends the watches when set.
+        ready: set when the watches have begun.
+    """
+    options = kopf.OperatorSettings()
+    options.posting.enabled = False  # kopf would post log lines as Events
+    options.scanning.disabled = True  # would need permission to watch namespaces and CRDs
+    options.persistence.finalizer = f"{GROUP}/operator"  # unused, since no handler needs one
+    options.networking.request_timeout = settings.kube_timeout.total_seconds()
+    await kopf.operator(
+        registry=make_registry(wake),
+        settings=options,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+        stop_flag=stop,
+        ready_flag=ready,
+    )
