@@ -6,7 +6,7 @@ and no finalizer to any object.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -35,37 +35,31 @@ def make_registry(wake: Wake) -> kopf.OperatorRegistry:
     seen: dict[str, object] = {}
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    def object_changed(
-        type: str | None,  # noqa: A002 - kopf's name
-        body: Mapping[str, Any],
-        namespace: str,
-        name: str,
-        uid: str,
-        **_: Any,
-    ) -> None:
+    def object_changed(**event: Any) -> None:
         """Wake for everything but the operator's own status writes."""
-        meta = body.get("metadata", {})
+        kind, uid, meta = event["type"], event["uid"], event["body"]["metadata"]
         signature = (
             meta.get("generation"),
             dict(meta.get("annotations", {})),
             meta.get("deletionTimestamp"),
         )
-        if type == "DELETED":
+        if kind == "DELETED":
             seen.pop(uid, None)
-        elif type == "MODIFIED" and seen.get(uid) == signature:
+        elif kind == "MODIFIED" and seen.get(uid) == signature:
             return
         else:
             seen[uid] = signature
-        wake(ObjectRef(namespace=namespace, name=name))
+        wake(ObjectRef(namespace=event["namespace"], name=event["name"]))
 
     for group, version, plural in WATCHED_CHILDREN:
 
         @kopf.on.event(
             group, version, plural, registry=registry, labels={DEPLOYMENT_LABEL: kopf.PRESENT}
         )
-        def child_changed(labels: Mapping[str, str], namespace: str, **_: Any) -> None:
+        def child_changed(**event: Any) -> None:
             """Wake the owner."""
-            wake(ObjectRef(namespace=namespace, name=labels[DEPLOYMENT_LABEL]))
+            owner = event["labels"][DEPLOYMENT_LABEL]
+            wake(ObjectRef(namespace=event["namespace"], name=owner))
 
     return registry
 

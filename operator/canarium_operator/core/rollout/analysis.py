@@ -254,7 +254,7 @@ def _with(check: Check, verdict: Verdict, message: str) -> Check:
 
 def _number(readings: Mapping[Query, Reading], query: Query) -> float | None:
     reading = readings.get(query)
-    return reading if isinstance(reading, float) else None
+    return float(reading) if isinstance(reading, (int, float)) else None
 
 
 def _broken_limits(metric: MetricSpec, value: float, baseline: float | None) -> list[str]:

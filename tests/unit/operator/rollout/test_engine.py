@@ -1,0 +1,327 @@
+"""The rollout engine: a world goes in, one decision comes out."""
+
+from dataclasses import replace
+
+import pytest
+
+from canarium_api.conditions import ConditionType, Reason
+from canarium_api.status import Phase, Verdict
+from canarium_operator.core.observation import LoadProblem
+from canarium_operator.core.revision import revision_of
+from canarium_operator.core.rollout.analysis import QueryFailure
+from canarium_operator.testing.scenario import IMAGE, Scenario, Traffic, make_spec
+
+V1, V2, V3 = (revision_of(make_spec(v), IMAGE).name for v in "123")
+
+
+def serving() -> Scenario:
+    """Version 1 serves."""
+    return Scenario().settle()
+
+
+def canary(step: int = 1) -> Scenario:
+    """Version 2 is a canary whose given step has just begun."""
+    scenario = serving().change(make_spec("2")).settle()
+    for _ in range(step - 1):
+        scenario = scenario.later(61).settle()
+    return scenario
+
+
+def condition(scenario: Scenario, kind: ConditionType) -> str | None:
+    found = next((c for c in scenario.status.conditions if c.type == kind), None)
+    return None if found is None else f"{found.status}/{found.reason}"
+
+
+def test_first_deployment_goes_straight_to_stable() -> None:
+    """The first revision gets all the traffic without a canary."""
+    scenario = serving()
+    assert scenario.status.phase is Phase.PROMOTED
+    assert scenario.observed.route is not None
+    assert scenario.observed.route.weights == {V1: 100}
+    assert condition(scenario, ConditionType.READY) == "True/Serving"
+    assert [h.outcome for h in scenario.status.history] == ["Deployed"]
+
+
+def test_a_new_model_gets_no_traffic_before_its_pods_are_ready() -> None:
+    """Weight moves only when enough pods of the canary are ready."""
+    scenario = serving().change(make_spec("2")).step().step()
+    assert scenario.status.phase is Phase.LOADING
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.weight == 0
+    assert scenario.status.rollout.blocked_on == Reason.AWAITING_PODS
+
+
+def test_the_clock_of_a_step_starts_when_the_gateway_carries_its_weight() -> None:
+    """An unaccepted route holds the step, with the reason."""
+    scenario = serving().change(make_spec("2")).step().act().step()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.weight == 10
+    scenario = scenario.act(accepted=False).later(30).step()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.blocked_on == Reason.AWAITING_ROUTE
+    assert scenario.status.rollout.step_started_at is None
+    scenario = scenario.act().step()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.step_started_at == scenario.now
+
+
+def test_a_step_lasts_its_pause_even_when_all_checks_pass() -> None:
+    """Time and evidence are both needed."""
+    scenario = canary().later(59).settle()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.step == 1
+    assert scenario.status.rollout.blocked_on == Reason.AWAITING_PAUSE
+    assert scenario.later(1).settle().status.rollout.step == 2  # type: ignore[union-attr]
+
+
+def test_a_good_canary_is_promoted_and_the_old_revision_drains_before_it_goes() -> None:
+    """After the last step the canary is stable; the old pods stay for the delay."""
+    scenario = canary(3).later(61).settle()
+    assert scenario.status.phase is Phase.PROMOTING
+    assert scenario.status.stable is not None
+    assert scenario.status.stable.revision == V2
+    assert V1 in scenario.observed.workloads
+    scenario = scenario.later(31).settle()
+    assert scenario.status.phase is Phase.PROMOTED
+    assert V1 not in scenario.observed.workloads
+    assert [h.outcome for h in scenario.status.history] == ["Deployed", "Promoted"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (Traffic(error_rate=0.2), "20% is above max 5%"),
+        (Traffic(latency=0.5), "500ms is more than 1.5 times stable's 20ms"),
+    ],
+    ids=["errors", "slow"],
+)
+def test_a_failed_check_takes_all_traffic_back_at_once_and_is_remembered(
+    step: int, bad: Traffic, words: str
+) -> None:
+    """Rollback and its evidence are one decision, at every step."""
+    scenario = canary(step).serves(V2, bad).later(31).step()
+    assert scenario.status.canary is None
+    assert scenario.status.phase is Phase.ROLLING_BACK
+    scenario = scenario.act()
+    assert scenario.observed.route is not None
+    assert scenario.observed.route.weights == {V1: 100}
+    [failure] = scenario.status.failed_revisions
+    assert failure.revision == V2
+    assert words in failure.message
+    assert failure.step == step
+
+
+def test_a_rolled_back_revision_is_not_tried_again() -> None:
+    """The spec still names it, but it stays away: Stalled, while stable serves."""
+    scenario = canary().serves(V2, Traffic(error_rate=0.2)).later(31).settle().later(31).settle()
+    assert scenario.status.phase is Phase.ABORTED
+    assert condition(scenario, ConditionType.STALLED) == "True/AnalysisFailed"
+    assert condition(scenario, ConditionType.READY) == "False/AnalysisFailed"
+    assert condition(scenario, ConditionType.AVAILABLE) == "True/Serving"
+    epoch = scenario.status.epoch
+    assert scenario.later(3600).settle().status.epoch == epoch
+
+
+def test_a_retry_is_one_more_try() -> None:
+    """A new value of the annotation forgets the failure once."""
+    scenario = canary().serves(V2, Traffic(error_rate=0.2)).later(31).settle().later(31).settle()
+    scenario = replace(scenario, retry="again").serves(V2, Traffic()).settle()
+    assert scenario.status.phase is Phase.CANARY
+    assert condition(scenario, ConditionType.STALLED) is None
+    scenario = scenario.serves(V2, Traffic(error_rate=0.2)).later(31).settle().later(31).settle()
+    assert scenario.status.phase is Phase.ABORTED
+
+
+def test_a_failed_revision_that_the_spec_names_anew_is_refused_with_its_reason() -> None:
+    """Going back to the good version and naming the bad one again changes nothing."""
+    scenario = canary().serves(V2, Traffic(error_rate=0.2)).later(31).settle().later(31).settle()
+    scenario = scenario.change(make_spec("1")).settle()
+    assert scenario.status.phase is Phase.PROMOTED
+    assert condition(scenario, ConditionType.STALLED) is None
+    scenario = scenario.change(make_spec("2")).settle()
+    assert scenario.status.phase is Phase.ABORTED
+    assert scenario.status.last_transition is not None
+    assert scenario.status.last_transition.reason == Reason.REVISION_FAILED_BEFORE
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "blocked"),
+    [
+        ({"traffic": {V2: Traffic(requests=None)}}, Verdict.NO_DATA, Reason.NO_DATA),
+        ({"traffic": {V2: Traffic(error_rate=None)}}, Verdict.NO_DATA, Reason.NO_DATA),
+        ({"traffic": {V2: Traffic(requests=99)}}, Verdict.TOO_FEW_SAMPLES, Reason.AWAITING_SAMPLES),
+        ({"traffic": {V1: Traffic(requests=99)}}, Verdict.TOO_FEW_SAMPLES, Reason.AWAITING_SAMPLES),
+        ({"failure": QueryFailure(message="timed out")}, Verdict.ERROR, Reason.METRICS_UNAVAILABLE),
+    ],
+    ids=[
+        "no requests",
+        "no value",
+        "few canary requests",
+        "few stable requests",
+        "prometheus down",
+    ],
+)
+def test_missing_evidence_holds_the_step_and_says_what_is_missing(
+    change: dict[str, object], verdict: Verdict, blocked: Reason
+) -> None:
+    """No data, too little data and a failing query are never a pass, and never a failure of the canary."""
+    scenario = replace(canary(), **change).later(3600).settle()  # type: ignore[arg-type]
+    rollout = scenario.status.rollout
+    assert rollout is not None
+    assert rollout.step == 1
+    assert rollout.blocked_on == blocked
+    assert rollout.checks[0].verdict is verdict
+    assert "gives up at" in scenario.status.message
+    assert condition(scenario, ConditionType.GATES_PASSING) == f"Unknown/{blocked}"
+
+
+def test_evidence_that_stays_missing_ends_the_rollout() -> None:
+    """The wait has a bound, and its end says why."""
+    scenario = (
+        replace(canary(), failure=QueryFailure(message="timed out")).later(25 * 3600).settle()
+    )
+    assert scenario.status.failed_revisions[0].reason == Reason.ANALYSIS_TIMED_OUT
+    assert "timed out" in scenario.status.failed_revisions[0].message
+
+
+def test_failures_within_the_limit_are_forgiven() -> None:
+    """FailureLimit 1: the second failed measurement ends it, the first does not."""
+    spec = make_spec("2", rollout={
+        "canary": {"steps": [{"weight": 10, "pause": "1h"}]},
+        "analysis": {"interval": "30s", "failureLimit": 1},
+    })  # fmt: skip
+    scenario = serving().change(spec).settle().serves(V2, Traffic(error_rate=0.2))
+    scenario = scenario.later(31).settle()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.checks[0].failures == 1
+    assert scenario.later(31).settle().status.canary is None
+
+
+def test_pods_that_never_get_ready_end_the_rollout_at_the_deadline() -> None:
+    """The reason that the pods give is in the evidence."""
+    scenario = serving().change(make_spec("2")).step().act(ready=False)
+    scenario = scenario.pods(V2, 0, LoadProblem(reason="DownloadFailed", message="404")).step()
+    assert "404" in scenario.status.message
+    scenario = scenario.later(601).step()
+    assert scenario.status.failed_revisions[0].reason == Reason.PROGRESS_DEADLINE_EXCEEDED
+    assert "404" in scenario.status.failed_revisions[0].message
+
+
+def test_a_model_that_can_never_load_ends_the_rollout_at_once() -> None:
+    """A wrong digest need not wait for the deadline."""
+    problem = LoadProblem(reason="DigestMismatch", message="expected a, got b", permanent=True)
+    scenario = serving().change(make_spec("2")).step().act(ready=False).pods(V2, 0, problem).step()
+    assert scenario.status.failed_revisions[0].reason == Reason.MODEL_LOAD_FAILED
+    assert "expected a, got b" in scenario.status.failed_revisions[0].message
+
+
+def test_a_first_model_that_can_never_load_stalls_and_a_mended_spec_recovers() -> None:
+    """There is nothing to fall back to: Stalled says why, and the next spec is tried at once."""
+    problem = LoadProblem(reason="DigestMismatch", message="expected a, got b", permanent=True)
+    scenario = Scenario().step().act(ready=False).pods(V1, 0, problem).step().step()
+    assert condition(scenario, ConditionType.STALLED) == "True/ModelLoadFailed"
+    scenario = scenario.change(make_spec("2")).settle()
+    assert scenario.status.phase is Phase.PROMOTED
+    assert condition(scenario, ConditionType.STALLED) is None
+
+
+def test_a_canary_without_ready_pods_loses_its_traffic_and_starts_its_step_over() -> None:
+    """A lost node is not the model's fault, but no request may go where nobody answers."""
+    scenario = canary(2).pods(V2, 0).step()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.weight == 0
+    assert scenario.status.rollout.step == 2
+    scenario = scenario.act().settle()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.weight == 50
+    assert scenario.status.rollout.step_started_at == scenario.now
+
+
+def test_reverting_the_spec_withdraws_the_canary_without_blaming_it() -> None:
+    """A git revert in the middle of a rollout is back on stable at once."""
+    scenario = canary(2).change(make_spec("1")).settle()
+    assert scenario.observed.route is not None
+    assert scenario.observed.route.weights == {V1: 100}
+    assert scenario.status.failed_revisions == []
+    assert scenario.later(31).settle().status.phase is Phase.PROMOTED
+
+
+def test_a_third_version_in_mid_rollout_starts_over_at_the_first_step() -> None:
+    """The canary of the second version goes, the third begins with the first weight."""
+    scenario = canary(2).change(make_spec("3")).settle()
+    assert scenario.status.canary is not None
+    assert scenario.status.canary.revision == V3
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.step == 1
+    assert scenario.observed.route is not None
+    assert scenario.observed.route.weights == {V1: 90, V3: 10}
+    assert V2 not in scenario.later(40).settle().observed.workloads
+
+
+@pytest.mark.parametrize(
+    ("weights", "step", "weight"),
+    [
+        ([5, 20, 100], 2, 20),
+        ([60, 100], 1, 60),
+        ([10, 50, 90], 2, 50),
+        ([50, 100], 1, 50),
+    ],
+)
+def test_edited_steps_go_on_from_the_weight_that_was_earned(
+    weights: list[int], step: int, weight: int
+) -> None:
+    """At 50 %, the rollout goes on at the last new step that is not above it, or at the first."""
+    steps = {"canary": {"steps": [{"weight": w, "pause": "1m"} for w in weights]}}
+    scenario = canary(2).change(make_spec("2", rollout=steps)).step()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.step == step
+    assert scenario.status.rollout.weight <= 50
+    scenario = scenario.act().settle()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.weight == weight
+
+
+def test_steps_that_end_below_100_get_a_last_step_of_100() -> None:
+    """Promotion never moves traffic onto pods that have not carried it."""
+    rollout = {"canary": {"steps": [{"weight": 50, "pause": "1m"}]}}
+    scenario = serving().change(make_spec("2", rollout=rollout)).settle().later(61).settle()
+    assert scenario.status.phase is Phase.PROMOTING
+    assert "passed all 2 steps" in scenario.status.history[-1].message
+
+
+def test_an_invalid_spec_stalls_withdraws_the_canary_and_recovers_when_mended() -> None:
+    """What cannot be carried out is not half carried out."""
+    scenario = replace(canary(2), problem="spec.x: is wrong").settle()
+    assert scenario.status.phase is Phase.INVALID
+    assert condition(scenario, ConditionType.STALLED) == "True/InvalidSpec"
+    assert scenario.observed.route is not None
+    assert scenario.observed.route.weights == {V1: 100}
+    scenario = replace(scenario, problem=None).settle()
+    assert scenario.status.phase is Phase.CANARY
+    assert condition(scenario, ConditionType.STALLED) is None
+
+
+def test_the_same_input_gives_the_same_decision() -> None:
+    """The engine has no memory, clock or chance of its own."""
+    scenario = canary(2).later(10)
+    assert scenario.step() == scenario.step()
+
+
+def test_at_100_percent_the_canary_is_compared_with_what_stable_did_before() -> None:
+    """Stable gets no requests any more, so its last minutes are the baseline."""
+    scenario = canary(3)
+    given = scenario.later(30).given()
+    baselines = [q for q in given.readings if f'revision="{V1}"' in q.promql]
+    assert baselines
+    started = scenario.status.rollout.evidence_since  # type: ignore[union-attr]
+    assert {q.at for q in baselines} == {started}
+
+
+def test_kubectl_wait_and_kstatus_never_see_an_old_ready() -> None:
+    """Every condition carries the generation that it was decided for; the first pass of a new one says not Ready."""
+    scenario = serving().change(make_spec("2")).step()
+    assert {c.observed_generation for c in scenario.status.conditions} == {2}
+    assert scenario.status.observed_generation == 2
+    assert condition(scenario, ConditionType.READY) == "False/RolloutStarted"
+    assert condition(scenario, ConditionType.RECONCILING) == "True/RolloutStarted"
