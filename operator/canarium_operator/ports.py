@@ -35,13 +35,18 @@ class Cluster(Protocol):
         """List all objects labelled as children, pods included, of every kind that the operator makes."""
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply with force, under the operator's field manager."""
+        """Server-side apply with force, under the operator's field manager.
+
+        Raises RejectedError for an object of the same name that belongs to nobody of ours: it is never taken over.
+        """
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """Server-side apply of `.status`; raises ConflictError when `metadata.resourceVersion` is no longer current."""
 
     async def scale(self, manifest: Manifest, replicas: int) -> None:
-        """Set the replicas of a Deployment through its scale subresource, as an autoscaler would."""
+        """Raise the replicas of a Deployment through its scale subresource, as an autoscaler would; never lowers
+        them.
+        """
 
     async def delete(self, manifest: Manifest) -> None:
         """Delete an object, only if its uid is still the same; dependents go in the background. Gone already

@@ -1,0 +1,300 @@
+"""`ports.Cluster` over the Kubernetes API, with the asyncio client of the `kubernetes` package.
+
+Paths are written out instead of discovered: the operator knows its nine kinds, and discovery would be one more thing
+to fail and to keep fresh. All writes of manifests are server-side applies under one field manager.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, timedelta
+from typing import Final
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+
+from canarium_api import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from canarium_operator.adapters.kubernetes_errors import error_of, translated
+from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.naming import DEPLOYMENT_LABEL, FIELD_MANAGER, MANAGED_BY, ObjectRef
+from canarium_operator.errors import (
+    ConflictError,
+    NotFoundError,
+    RejectedError,
+    TransientClusterError,
+)
+from canarium_operator.ports import EventRecord
+
+_GATEWAY: Final = "/apis/gateway.networking.k8s.io/v1"
+_COLLECTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
+    KIND: (API_VERSION, f"/apis/{GROUP}/{VERSION}", PLURAL),
+    "ConfigMap": ("v1", "/api/v1", "configmaps"),
+    "Service": ("v1", "/api/v1", "services"),
+    "Pod": ("v1", "/api/v1", "pods"),
+    "Event": ("v1", "/api/v1", "events"),
+    "Deployment": ("apps/v1", "/apis/apps/v1", "deployments"),
+    "HorizontalPodAutoscaler": (
+        "autoscaling/v2",
+        "/apis/autoscaling/v2",
+        "horizontalpodautoscalers",
+    ),
+    "PodDisruptionBudget": ("policy/v1", "/apis/policy/v1", "poddisruptionbudgets"),
+    "HTTPRoute": ("gateway.networking.k8s.io/v1", _GATEWAY, "httproutes"),
+}
+"""Kind to apiVersion, prefix of the path, and plural."""
+CHILD_KINDS: Final = (
+    "ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "Pod",
+)  # fmt: skip
+NO_GATEWAY_API: Final = (
+    "the cluster has no Gateway API (httproutes.gateway.networking.k8s.io): install its CRDs and a gateway controller "
+    "(gateway-api.sigs.k8s.io/guides)"
+)
+_APPLY: Final = "application/apply-patch+yaml"
+_MAX_EVENT_MESSAGE: Final = 1024
+"""Characters; the API server refuses more."""
+_SCALE_ATTEMPTS: Final = 5
+_MAX_REMEMBERED_OWNERS: Final = 10_000
+
+
+class KubernetesCluster:
+    """The real cluster."""
+
+    def __init__(self, api: ApiClient, timeout: timedelta = timedelta(seconds=15)) -> None:
+        """Wrap a client.
+
+        Args:
+            api: from `kubernetes_connection.connect`; closed by the caller.
+            timeout: for one call, from connecting to the last byte.
+        """
+        self._api = api
+        self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
+        self._known: dict[str, set[tuple[str, str]]] = {}
+
+    async def get(self, ref: ObjectRef) -> Manifest | None:
+        """Read a ModelDeployment; None where there is none."""
+        try:
+            return await self._call(
+                "GET", _path(KIND, ref.namespace, ref.name), f"read {KIND} {ref}"
+            )
+        except NotFoundError:
+            return None
+
+    async def children(self, ref: ObjectRef) -> Sequence[Manifest]:
+        """List the children of every kind, in parallel.
+
+        Objects that carry the labels but belong to another owner are left out: a ModelDeployment that was deleted
+        and created again has no part in what its predecessor leaves to the garbage collector.
+        """
+        lists = await asyncio.gather(*(self._list(kind, ref) for kind in CHILD_KINDS))
+        found = [child for children in lists for child in children if _belongs(child, ref)]
+        self._remember(ref.uid, {(child["kind"], child["metadata"]["name"]) for child in found})
+        return found
+
+    async def _list(self, kind: str, ref: ObjectRef) -> list[Manifest]:
+        labels = {**MANAGED_BY, DEPLOYMENT_LABEL: ref.name}
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        try:
+            listed = await self._call(
+                "GET",
+                _path(kind, ref.namespace),
+                f"list the {_COLLECTIONS[kind][2]} of {ref}",
+                query={"labelSelector": selector},
+            )
+        except NotFoundError:
+            return []  # the kind is not served here; applying one says what to do about it
+        # Items of a list carry no type.
+        return [
+            {**item, "apiVersion": _COLLECTIONS[kind][0], "kind": kind}
+            for item in listed.get("items") or []
+        ]
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Apply with force; an object of the same name that is not ours is left alone."""
+        await self._refuse_strangers(manifest)
+        meta = manifest["metadata"]
+        return await self._apply(_path(manifest["kind"], meta["namespace"], meta["name"]), manifest)
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Apply `.status` if nobody wrote to the object since it was read."""
+        meta = manifest["metadata"]
+        body = {
+            "apiVersion": manifest["apiVersion"],
+            "kind": manifest["kind"],
+            "metadata": {
+                name: meta[name]
+                for name in ("name", "namespace", "uid", "resourceVersion")
+                if name in meta
+            },
+            "status": manifest["status"],
+        }
+        return await self._apply(
+            _path(manifest["kind"], meta["namespace"], meta["name"]) + "/status", body
+        )
+
+    async def _apply(self, path: str, manifest: Manifest) -> Manifest:
+        action = f"apply {_title(manifest)}"
+        try:
+            return await self._call(
+                "PATCH",
+                path,
+                action,
+                query={"fieldManager": FIELD_MANAGER, "force": "true"},
+                body=manifest,
+                content_type=_APPLY,
+            )
+        except NotFoundError as error:
+            if manifest["kind"] == "HTTPRoute":
+                raise RejectedError(NO_GATEWAY_API) from error
+            raise
+
+    async def scale(self, manifest: Manifest, replicas: int) -> None:
+        """Raise a Deployment's replicas; what its HPA has set higher in the meantime stays."""
+        meta = manifest["metadata"]
+        path = _path(manifest["kind"], meta["namespace"], meta["name"]) + "/scale"
+        action = f"scale {_title(manifest)} to {replicas}"
+        for attempt in range(1, _SCALE_ATTEMPTS + 1):
+            scale = await self._call("GET", path, action)
+            if (scale.get("spec") or {}).get("replicas", 0) >= replicas:
+                return
+            scale["spec"] = {"replicas": replicas}
+            try:
+                await self._call(
+                    "PUT", path, action, query={"fieldManager": FIELD_MANAGER}, body=scale
+                )
+            except ConflictError:
+                # The Deployment's controller writes its status all the time while pods come up.
+                if attempt == _SCALE_ATTEMPTS:
+                    raise
+            else:
+                return
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Delete, with a precondition on the uid."""
+        meta = manifest["metadata"]
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": meta["uid"]},
+        }
+        path = _path(manifest["kind"], meta["namespace"], meta["name"])
+        try:
+            await self._call("DELETE", path, f"delete {_title(manifest)}", body=options)
+        except (NotFoundError, ConflictError):
+            return  # gone, or another object has taken the name
+
+    async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
+        """Post an Event under a name made of the object and the epoch."""
+        at = event.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{ref.name}.{ref.uid[:8]}.{event.epoch}",
+                "namespace": ref.namespace,
+            },
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": ref.name,
+                "namespace": ref.namespace,
+                "uid": ref.uid,
+            },
+            "type": "Warning" if event.warning else "Normal",
+            "reason": event.reason,
+            "message": event.message[:_MAX_EVENT_MESSAGE],
+            "firstTimestamp": at,
+            "lastTimestamp": at,
+            "count": 1,
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "reportingInstance": FIELD_MANAGER,
+        }
+        try:
+            await self._call(
+                "POST",
+                _path("Event", ref.namespace),
+                f"record event {event.reason} of {ref}",
+                body=body,
+            )
+        except ConflictError:
+            return  # posted before
+
+    async def _refuse_strangers(self, manifest: Manifest) -> None:
+        """Look before the first apply of an object: a forced apply would take over what somebody else made under its
+        name.
+        """
+        owner = _owner_uid(manifest)
+        name = (manifest["kind"], manifest["metadata"]["name"])
+        if owner is None or name in self._known.get(owner, ()):
+            return
+        path = _path(manifest["kind"], manifest["metadata"]["namespace"], name[1])
+        try:
+            found = await self._call("GET", path, f"read {_title(manifest)}")
+        except NotFoundError:
+            return
+        owners = found["metadata"].get("ownerReferences") or []
+        if any(entry.get("uid") == owner for entry in owners):
+            return
+        if any(entry.get("kind") == KIND for entry in owners):
+            msg = f"{_title(manifest)} belongs to another {KIND}; waiting for it to go"
+            raise TransientClusterError(msg)
+        msg = f"{_title(manifest)} exists already and is not Canarium's: delete it, or rename the {KIND}"
+        raise RejectedError(msg)
+
+    def _remember(self, owner: str, names: set[tuple[str, str]]) -> None:
+        if len(self._known) >= _MAX_REMEMBERED_OWNERS:
+            self._known.clear()  # costs one look for each object that is applied next
+        self._known[owner] = names
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        action: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        with translated(action):
+            serialized = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(*serialized, _request_timeout=self._timeout)
+            content = await response.read()
+            if 200 <= response.status < 300:
+                answer: Manifest = json.loads(content)
+                return answer
+        raise error_of(action, response.status, response.headers, content)
+
+
+def _path(kind: str, namespace: str, name: str | None = None) -> str:
+    _, prefix, plural = _COLLECTIONS[kind]
+    path = f"{prefix}/namespaces/{namespace}/{plural}"
+    return path if name is None else f"{path}/{name}"
+
+
+def _title(manifest: Manifest) -> str:
+    meta = manifest["metadata"]
+    return f"{manifest['kind']} {meta['namespace']}/{meta['name']}"
+
+
+def _owner_uid(manifest: Manifest) -> str | None:
+    owners = manifest["metadata"].get("ownerReferences") or []
+    return owners[0]["uid"] if owners else None
+
+
+def _belongs(child: Manifest, ref: ObjectRef) -> bool:
+    """Pods are owned by a ReplicaSet, so for them the labels must do."""
+    owners = child["metadata"].get("ownerReferences") or []
+    return (
+        child["kind"] == "Pod"
+        or not ref.uid
+        or any(owner.get("uid") == ref.uid for owner in owners)
+    )
