@@ -14,6 +14,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from canarium_api import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from canarium_operator.adapters.kubernetes_connection import connect
 from canarium_operator.adapters.kubernetes_errors import error_of, translated
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import DEPLOYMENT_LABEL, FIELD_MANAGER, MANAGED_BY, ObjectRef
@@ -24,6 +25,8 @@ from canarium_operator.errors import (
     TransientClusterError,
 )
 from canarium_operator.ports import EventRecord
+
+__all__ = ["CHILD_KINDS", "NO_GATEWAY_API", "KubernetesCluster", "connect"]
 
 _GATEWAY: Final = "/apis/gateway.networking.k8s.io/v1"
 _COLLECTIONS: Final[Mapping[str, tuple[str, str, str]]] = {

@@ -1,7 +1,8 @@
 """How the operator finds its cluster: as a pod by its service account, elsewhere by a kubeconfig."""
 
 import os
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from kubernetes.aio import client, config
 
@@ -10,8 +11,11 @@ from canarium_operator.errors import ClusterError
 USER_AGENT = "canarium-operator"
 
 
-async def connect(kubeconfig: Path | None = None, context: str | None = None) -> client.ApiClient:
-    """Open a client; nothing is sent yet.
+@asynccontextmanager
+async def connect(
+    kubeconfig: str | None = None, context: str | None = None
+) -> AsyncIterator[client.ApiClient]:
+    """Open a client, and close it in the end; nothing is sent yet.
 
     Args:
         kubeconfig: file to use. None: the service account of the pod this runs in, else $KUBECONFIG or ~/.kube/config.
@@ -27,7 +31,7 @@ async def connect(kubeconfig: Path | None = None, context: str | None = None) ->
             config.load_incluster_config(client_configuration=configuration)
         else:
             await config.load_kube_config(
-                config_file=str(kubeconfig) if kubeconfig is not None else None,
+                config_file=kubeconfig,
                 context=context,
                 client_configuration=configuration,
                 persist_config=False,
@@ -37,9 +41,10 @@ async def connect(kubeconfig: Path | None = None, context: str | None = None) ->
         where = (
             "the pod's service account"
             if in_cluster
-            else str(kubeconfig or "$KUBECONFIG or ~/.kube/config")
+            else (kubeconfig or "$KUBECONFIG or ~/.kube/config")
         )
         msg = f"no usable access to a cluster in {where}: {error}. Name a kubeconfig with --kubeconfig FILE."
         raise ClusterError(msg) from error
     api.user_agent = USER_AGENT
-    return api
+    async with api:
+        yield api

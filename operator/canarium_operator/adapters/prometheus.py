@@ -28,7 +28,7 @@ _MAX_MESSAGE: Final = 300
 _REFUSAL: Final = re.compile(r"HTTP Status Code (\d+) \((b['\"].*['\"])\)\Z", re.DOTALL)
 
 
-class Prometheus:
+class PrometheusMetrics:
     """A Prometheus, or whatever speaks its query API."""
 
     def __init__(self, url: str, timeout: timedelta = timedelta(seconds=10)) -> None:

@@ -61,8 +61,8 @@ def _revisions(configmaps: Sequence[Manifest]) -> tuple[dict[str, Revision], lis
             revisions[name] = Revision.from_template(name, template)
         except (KeyError, TypeError, json.JSONDecodeError, ValidationError):
             notes.append(
-                f"ConfigMap {configmap['metadata']['name']}: its annotation {naming.TEMPLATE_ANNOTATION} cannot be read, "
-                f"so revision {name or '(unnamed)'} can only be made again from a spec that names it"
+                f"ConfigMap {configmap['metadata']['name']}: its annotation {naming.TEMPLATE_ANNOTATION} "
+                f"cannot be read, so revision {name or '(unnamed)'} can only be made again from a spec that names it"
             )
     return revisions, notes
 

@@ -5,7 +5,7 @@ import json
 
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
-from canarium_operator.core.plan import Plan
+from canarium_operator.core.plan import Plan, RevisionPlan
 from canarium_operator.core.resources import (
     autoscaler,
     configmap,
@@ -19,20 +19,27 @@ from canarium_operator.core.resources import (
 def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     """Make every child of a plan.
 
-    Pods read the ConfigMap, so it comes before them; the route comes last, when what it points at exists.
+    The route comes as early as it can, right after the objects that it points at: a rollback must not wait for the
+    canary's objects. Pods read the ConfigMap, so it comes before them.
     """
-    children: list[Manifest] = []
-    for planned in plan.revisions:
-        children += [
-            configmap.make_configmap(plan.ref, planned.revision),
-            service.make_service(plan.ref, planned.revision),
-            workload.make_workload(plan.ref, planned.revision, plan.spec.rollout),
-            disruption.make_disruption_budget(plan.ref, planned.revision),
-            autoscaler.make_autoscaler(plan.ref, planned, plan.spec.autoscaling),
-        ]
+    weights = plan.weights or {}
+    serving = [planned for planned in plan.revisions if planned.revision.name in weights]
+    others = [planned for planned in plan.revisions if planned.revision.name not in weights]
+    children = [child for planned in serving for child in _of_revision(plan, planned)]
     if plan.weights is not None:
         children.append(route.make_route(plan, plan.weights))
+    children += [child for planned in others for child in _of_revision(plan, planned)]
     return tuple(_stamped(child) for child in children)
+
+
+def _of_revision(plan: Plan, planned: RevisionPlan) -> tuple[Manifest, ...]:
+    return (
+        configmap.make_configmap(plan.ref, planned.revision),
+        service.make_service(plan.ref, planned.revision),
+        workload.make_workload(plan.ref, planned.revision, plan.spec.rollout),
+        disruption.make_disruption_budget(plan.ref, planned.revision),
+        autoscaler.make_autoscaler(plan.ref, planned, plan.spec.autoscaling),
+    )
 
 
 def _stamped(manifest: Manifest) -> Manifest:
