@@ -1,0 +1,177 @@
+"""What every cluster gets beside Kubernetes: DNS, metrics, a Gateway and Prometheus."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from canarium_devcluster import gateway_crds, kube, manifests
+from canarium_devcluster.addresses import Addresses
+from canarium_devcluster.gateways import Gateway
+from canarium_devcluster.images import Image
+from canarium_devcluster.workshop import Workshop
+
+_EMBEDDED_TRUST = (
+    "--kubelet-certificate-authority=/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+)
+_KIND_TRUST = "--kubelet-insecure-tls"  # its kubelets sign their certificates themselves
+_HTTP_SECONDS = 3.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Addons:
+    """Images and manifests, ready to be applied."""
+
+    images: tuple[Image, ...]
+    documents: tuple[dict[str, Any], ...]
+    deployments: tuple[tuple[str, str], ...]  # namespace, name
+
+
+def prepare(
+    workshop: Workshop, where: Addresses, gateway: Gateway, *, kind: bool = False
+) -> Addons:
+    """Build images and fill in manifests; ``kind`` brings its own DNS."""
+    images: dict[str, Image] = {
+        "METRICS_SERVER_IMAGE": workshop.component_image("metrics-server"),
+        "PROMETHEUS_IMAGE": workshop.component_image("prometheus"),
+        **gateway.images(workshop),
+    }
+    if not kind:
+        images["COREDNS_IMAGE"] = workshop.component_image("coredns")
+    values = {
+        **{placeholder: image.name for placeholder, image in images.items()},
+        **_values(where, gateway),
+        "KUBELET_TRUST": _KIND_TRUST if kind else _EMBEDDED_TRUST,
+    }
+    files = ["metrics-server.yaml", "gateway.yaml", *gateway.manifests, "prometheus.yaml"]
+    files = [*files, "kind.yaml"] if kind else ["coredns.yaml", *files]
+    folder = workshop.layout.source / "manifests"
+    documents = [d for name in files for d in manifests.render(folder / name, values)]
+    crds = gateway_crds.documents(workshop)
+    deployments = [
+        ("kube-system", "coredns"),
+        ("kube-system", "metrics-server"),
+        *(("canarium-gateway", name) for name in gateway.deployments),
+        ("monitoring", "prometheus"),
+    ]
+    return Addons(
+        images=tuple(images.values()),
+        # What pods need first, so that they start while the rest is applied; CRDs take longest.
+        documents=(*_without_gateway(documents), *crds, *_only_gateway(documents)),
+        deployments=tuple(deployments),
+    )
+
+
+def _values(where: Addresses, gateway: Gateway) -> Mapping[str, str]:
+    return {
+        "DNS_IP": where.dns_ip,
+        "GATEWAY_IP": where.gateway_ip,
+        "PROMETHEUS_IP": where.prometheus_ip,
+        "GATEWAY_CLASS": gateway.class_name,
+    }
+
+
+def _is_gateway(document: dict[str, Any]) -> bool:
+    # Its pods too: they give up for a while when they start before the CRDs are there.
+    metadata = document["metadata"]
+    return "gateway.networking" in document["apiVersion"] or (
+        metadata.get("namespace") == "canarium-gateway"
+    )
+
+
+def _only_gateway(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [d for d in documents if _is_gateway(d)]
+
+
+def _without_gateway(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [d for d in documents if not _is_gateway(d)]
+
+
+def deployment_lacks(api: kube.Api, namespace: str, name: str, since: float) -> str | None:
+    """What keeps a Deployment from being ready, looking at pods started after ``since``.
+
+    After a restart of the node the stored status still tells of the pods of the time before.
+    """
+    deployment = api.find(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+    if deployment is None:
+        return f"{name} does not exist"
+    spec, status = deployment["spec"], deployment.get("status", {})
+    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+        return f"{name} is not looked at yet"
+    if status.get("updatedReplicas", 0) < spec["replicas"]:
+        return f"{name} is being rolled out"
+    labels = ",".join(f"{k}%3D{v}" for k, v in spec["selector"]["matchLabels"].items())
+    pods = api.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector={labels}")["items"]
+    fresh = [p for p in pods if _pod_lacks(p, since) is None]
+    if len(fresh) >= spec["replicas"]:
+        return None
+    return next(filter(None, (_pod_lacks(p, since) for p in pods)), f"{name} has no pods")
+
+
+def _pod_lacks(pod: dict[str, Any], since: float) -> str | None:
+    name = pod["metadata"]["name"]
+    if pod["metadata"].get("deletionTimestamp"):
+        return f"pod {name} is going away"
+    for status in pod.get("status", {}).get("containerStatuses", []):
+        waiting = status["state"].get("waiting")
+        if waiting:
+            return f"pod {name}: {waiting.get('reason', '')} {waiting.get('message', '')}".strip()
+        running = status["state"].get("running")
+        if running and _seconds(running["startedAt"]) < int(since):
+            return f"pod {name} is not started anew yet"
+    if kube.condition(pod, "Ready").get("status") != "True":
+        scheduled = kube.condition(pod, "PodScheduled")
+        if scheduled.get("status") == "False":
+            return f"pod {name}: {scheduled.get('message', 'not scheduled')}"
+        return f"pod {name} is not ready"
+    return None
+
+
+def node_lacks(api: kube.Api, name: str, since: float) -> str | None:
+    """What keeps the node from being ready; its heartbeat must be newer than ``since``."""
+    node = api.find(f"/api/v1/nodes/{name}")
+    if node is None:
+        return "the node is not registered"
+    ready = kube.condition(node, "Ready")
+    if ready.get("status") != "True":
+        return str(ready.get("message", "the node has no status"))
+    if _seconds(ready["lastHeartbeatTime"]) < int(since):
+        return "the node has not reported yet"
+    return None
+
+
+def gateway_lacks(api: kube.Api) -> str | None:
+    """What keeps the public Gateway from being programmed."""
+    gateway = api.find(
+        "/apis/gateway.networking.k8s.io/v1/namespaces/canarium-gateway/gateways/public"
+    )
+    if gateway is None:
+        return "the Gateway does not exist"
+    programmed = kube.condition(gateway, "Programmed")
+    current = programmed.get("observedGeneration") == gateway["metadata"]["generation"]
+    if programmed.get("status") != "True" or not current:
+        return str(programmed.get("message", "no controller has looked at it"))
+    return None if gateway["status"].get("addresses") else "it has no address"
+
+
+def answers(url: str) -> Callable[[], str | None]:
+    """A check that something answers HTTP there, be it with 404."""
+
+    def check() -> str | None:
+        try:
+            with urllib.request.urlopen(url, timeout=_HTTP_SECONDS):  # noqa: S310 - our own address
+                return None
+        except urllib.error.HTTPError as answer:
+            return None if answer.code < 500 else f"{url} answers {answer.code}"
+        except OSError as problem:
+            return f"{url} does not answer: {problem}"
+
+    return check
+
+
+def _seconds(timestamp: str) -> float:
+    return dt.datetime.fromisoformat(timestamp).timestamp()

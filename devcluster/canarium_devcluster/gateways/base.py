@@ -1,0 +1,22 @@
+"""What a Gateway implementation is to the launcher."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from canarium_devcluster.images import Image
+from canarium_devcluster.workshop import Workshop
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """One implementation."""
+
+    name: str
+    class_name: str
+    manifests: tuple[str, ...]  # files in devcluster/manifests
+    # Deployments in canarium-gateway that must be ready.
+    deployments: tuple[str, ...]
+    # Placeholder in the manifests -> image.
+    images: Callable[[Workshop], Mapping[str, Image]]

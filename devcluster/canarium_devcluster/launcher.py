@@ -1,0 +1,181 @@
+"""Brings a cluster up and down: the order of things, and what each waits for."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from canarium_devcluster import addons, cluster, containerd, gateways, kube, node, preflight
+from canarium_devcluster.addresses import Addresses
+from canarium_devcluster.cluster import Cluster
+from canarium_devcluster.errors import DevclusterError
+from canarium_devcluster.images import Image
+from canarium_devcluster.progress import spoken
+from canarium_devcluster.workshop import Workshop
+
+_READY_SECONDS = 180.0
+
+
+def build(workshop: Workshop, gateway: str = gateways.DEFAULT) -> addons.Addons:
+    """Make everything that a cluster needs, without starting one."""
+    _check_machine(workshop)
+    return _build(workshop, Addresses(0), gateway)
+
+
+def up(
+    workshop: Workshop,
+    name: str = cluster.DEFAULT_NAME,
+    *,
+    fresh: bool = False,
+    gateway: str = gateways.DEFAULT,
+) -> Cluster:
+    """Bring a cluster up, or repair one that runs; returns when all add-ons are ready."""
+    _check_machine(workshop)
+    state = workshop.layout.state
+    mine = cluster.open_or_create(state, name)
+    with cluster.locked(state / f".{name}.lock"):
+        if fresh:
+            node.stop(mine)
+            node.wipe(mine)
+        extras = _build(workshop, mine.addresses, gateway)
+        began = time.monotonic()
+        _start(workshop, mine)
+        since = _since(mine)
+        api = _api(mine)
+        _step(workshop, began, "API server ready")
+        pause = workshop.component_image("pause")
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+            loading = pool.submit(_load, mine, [pause, *extras.images])
+            kube.apply_all(api, extras.documents)
+            loaded = loading.result()
+        _step(workshop, began, f"{len(loaded)} images loaded, add-ons applied")
+        for what, check in _checks(mine, api, extras, since):
+            _wait(mine, what, check)
+            _step(workshop, began, f"{what} ready")
+    return mine
+
+
+def down(workshop: Workshop, name: str, *, purge: bool = False) -> None:
+    """Stop a cluster; with ``purge`` its directory goes too, and its addresses are free again."""
+    state = workshop.layout.state
+    mine = cluster.get(state, name)
+    with cluster.locked(state / f".{name}.lock"):
+        node.stop(mine)
+        if purge:
+            node.purge(mine)
+    if purge:
+        (state / f".{name}.lock").unlink(missing_ok=True)
+
+
+def running(workshop: Workshop, name: str) -> Cluster:
+    """The cluster of that name, which must run."""
+    mine = cluster.get(workshop.layout.state, name)
+    if mine.node() is None:
+        raise DevclusterError(
+            f"The cluster '{name}' does not run",
+            f"start it with `canarium cluster up --name {name}`",
+        )
+    return mine
+
+
+def load(workshop: Workshop, name: str, images: list[Image]) -> list[str]:
+    """Load images into a running cluster; returns the names of those that changed."""
+    return containerd.load_images(running(workshop, name), images)
+
+
+def load_archive(workshop: Workshop, name: str, archive: Path) -> None:
+    """Load an archive that some other tool made."""
+    if not archive.is_file():
+        raise DevclusterError(f"There is no file {archive}")
+    containerd.load_archive(running(workshop, name), archive)
+
+
+def _check_machine(workshop: Workshop) -> None:
+    where = workshop.layout
+    probes = preflight.machine_probes()
+    # Without go nothing can be asked of the cache; the tools are checked as for a build then.
+    must_build = not probes.go_version() or bool(workshop.builder.missing())
+    preflight.require(
+        preflight.check(
+            probes,
+            must_build=must_build,
+            wanted_go=preflight.wanted_go(where.source),
+            cache=where.cache,
+            state=where.state,
+        )
+    )
+
+
+def _build(workshop: Workshop, where: Addresses, gateway: str) -> addons.Addons:
+    missing = workshop.builder.missing()
+    if missing:
+        known = [workshop.cache.last_seconds(g.kind) for g in missing]
+        total = f", about {spoken(sum(t for t in known if t))}" if all(known) else ""
+        names = ", ".join(g.title for g in missing)
+        workshop.progress.say(f"To build{total}: {names}. An interrupted build resumes.")
+    workshop.builder.ensure_all()
+    return addons.prepare(workshop, where, gateways.get(gateway))
+
+
+def _start(workshop: Workshop, mine: Cluster) -> None:
+    if mine.node() is not None:
+        workshop.progress.say(f"The cluster '{mine.name}' runs; checking it.")
+        return
+    node.install(mine, workshop.builder.ensure_all(), workshop.component_image("pause"))
+    node.start(mine)
+
+
+def _since(mine: Cluster) -> float:
+    found = mine.node()
+    if found is None:
+        log = mine.logs / "node.log"
+        raise DevclusterError(
+            "The node ended as soon as it started",
+            f"the whole log is {log}",
+            details=log.read_text(errors="replace")[-2000:],
+        )
+    return found[1]
+
+
+def _api(mine: Cluster) -> kube.Api:
+    api = kube.Api(mine.kubeconfig)
+
+    def check() -> str | None:
+        _since(mine)  # fail at once when the node is gone
+        return None if api.ready() else "it does not answer"
+
+    _wait(mine, "The API server", check)
+    return api
+
+
+def _load(mine: Cluster, images: list[Image]) -> list[str]:
+    containerd.wait_until_listening(mine)
+    return containerd.load_images(mine, images)
+
+
+def _checks(
+    mine: Cluster, api: kube.Api, extras: addons.Addons, since: float
+) -> list[tuple[str, Callable[[], str | None]]]:
+    where = mine.addresses
+
+    def deployment(namespace: str, name: str) -> Callable[[], str | None]:
+        return lambda: addons.deployment_lacks(api, namespace, name, since)
+
+    return [
+        ("node", lambda: addons.node_lacks(api, mine.node_name, since)),
+        *((name, deployment(namespace, name)) for namespace, name in extras.deployments),
+        ("gateway's status", lambda: addons.gateway_lacks(api)),
+        ("gateway's address", addons.answers(f"http://{where.gateway_ip}/")),
+        ("Prometheus' address", addons.answers(f"http://{where.prometheus_ip}:9090/-/ready")),
+    ]
+
+
+def _wait(mine: Cluster, what: str, check: Callable[[], str | None]) -> None:
+    remedy = f"read `canarium cluster logs kubelet --name {mine.name}`"
+    kube.wait_for(what, check, seconds=_READY_SECONDS, remedy=remedy)
+
+
+def _step(workshop: Workshop, began: float, what: str) -> None:
+    workshop.progress.say(f"  {spoken(time.monotonic() - began):>6}  {what}")
