@@ -66,6 +66,8 @@ class RuntimeConfig(BaseModel):
     """Where fetched artefacts go."""
     download_timeout: Duration = timedelta(minutes=10)
     """For one whole download."""
+    max_model_bytes: int = Field(default=16 * 1024**3, ge=1)
+    """Largest artefact that is fetched."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severity that is logged."""
 

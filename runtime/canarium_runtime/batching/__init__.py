@@ -1,0 +1,1 @@
+"""From single requests to batches and back: `policy` decides, `merge` joins arrays, `batcher` runs."""

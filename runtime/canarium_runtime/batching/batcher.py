@@ -1,0 +1,295 @@
+"""The asyncio shell around `BatchQueue`: takes requests, runs batches, hands the results out.
+
+Everything but `_execute` runs on the event loop, so nothing here is locked. A request's own failure is its own: when a
+batch of several fails, each of them is run alone once, and only those that fail again get an error.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
+
+from canarium_runtime.backends.base import Array, Backend, BackendError
+from canarium_runtime.batching import merge
+from canarium_runtime.batching.placement import Placement
+from canarium_runtime.batching.policy import (
+    Batch,
+    BatchQueue,
+    Idle,
+    Item,
+    Part,
+    QueueFull,
+    WaitUntil,
+)
+from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
+
+_log = logging.getLogger(__name__)
+_SWEEP_SECONDS = 0.1
+"""How often deadlines are looked at; a 504 may be this late."""
+
+
+class BatchObserver(Protocol):
+    """Who wants to know what ran."""
+
+    def batch_ran(self, rows: int, seconds: float) -> None:
+        """One run of the model."""
+        ...
+
+    def left_queue(self, seconds: float) -> None:
+        """A request's first rows were taken after waiting this long."""
+        ...
+
+
+@dataclass(slots=True)
+class _Request:
+    """One accepted request until its future is set."""
+
+    inputs: merge.Inputs
+    outputs: Sequence[str]
+    future: asyncio.Future[Sequence[Array]]
+    deadline: float
+    pieces: dict[int, Sequence[Array]] = field(default_factory=dict)
+    """Results by first row, for a request that runs in several parts."""
+    rows_done: int = 0
+
+
+_Outcome = Sequence[Array] | BackendError
+_Batch = Batch[_Request]
+_Part = Part[_Request]
+
+
+class Batcher:
+    """Runs requests through a backend in batches.
+
+    Args:
+        backend: a loaded model.
+        capacity: most requests that wait.
+        max_rows: most rows in a run; 1 for a model that cannot be batched.
+        max_delay_seconds: see `BatchQueue`.
+        workers: batches that run at the same time.
+        observer: told about each run.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        capacity: int,
+        max_rows: int,
+        max_delay_seconds: float,
+        workers: int,
+        observer: BatchObserver,
+    ) -> None:
+        self._backend = backend
+        self._queue: BatchQueue[_Request] = BatchQueue(
+            capacity=capacity, max_rows=max_rows, max_delay_seconds=max_delay_seconds
+        )
+        self._workers = workers
+        self._observer = observer
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="infer")
+        self.placement = Placement()
+        self._loop = asyncio.get_running_loop()
+        self._ids = count()
+        self._requests: dict[int, _Request] = {}
+        self._busy = 0
+        self._pump_scheduled = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def capacity(self) -> int:
+        """Most requests that the queue holds."""
+        return self._queue.capacity
+
+    async def submit(
+        self,
+        inputs: merge.Inputs,
+        *,
+        rows: int,
+        key: Hashable,
+        outputs: Sequence[str],
+        deadline: float,
+    ) -> Sequence[Array]:
+        """Run one request, together with others where that fits.
+
+        Args:
+            inputs: validated arrays, first axis `rows` where the model can be batched.
+            rows: at least 1.
+            key: requests with equal keys may share a run; equal keys must mean equal `outputs`.
+            outputs: names of the wanted outputs.
+            deadline: instant of `time.monotonic()`.
+
+        Returns:
+            The wanted outputs, in that order.
+
+        Raises:
+            ServingError: QUEUE_FULL, DEADLINE, MODEL_FAILED, STOPPING or INTERNAL.
+        """
+        request_id = next(self._ids)
+        future: asyncio.Future[Sequence[Array]] = self._loop.create_future()
+        request = _Request(inputs, outputs, future, deadline)
+        item = Item(id=request_id, rows=rows, key=key, deadline=deadline, payload=request)
+        if isinstance(self._queue.offer(item, time.monotonic()), QueueFull):
+            raise QueueFullError(self._queue.capacity)
+        self._requests[request_id] = request
+        if not self._pump_scheduled and self._busy < self._workers:
+            # At the end of this turn of the loop: requests whose bytes came together then run together.
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
+        try:
+            return await future
+        finally:
+            del self._requests[request_id]
+            self._queue.cancel(request_id)  # still in line only if the caller was cancelled
+
+    def close(self) -> None:
+        """Refuse what still waits and let the threads go."""
+        for request in list(self._requests.values()):
+            _fail(
+                request,
+                ServingError(ErrorKind.STOPPING, "the server is stopping", retry_after_seconds=1),
+            )
+        for timer in (self._wake, self._sweep):
+            if timer is not None:
+                timer.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _pump(self) -> None:
+        """Start batches while workers are free and the queue gives any."""
+        self._pump_scheduled = False
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        while self._busy < self._workers:
+            now = time.monotonic()
+            match self._queue.next_batch(now, self._busy):
+                case Batch() as batch:
+                    self._observe_wait(batch, now)
+                    if self.placement.inline:
+                        self._run_inline(batch)
+                        return
+                    self._run_in_thread(batch)
+                case WaitUntil(instant):
+                    self._wake = self._loop.call_later(instant - now, self._pump)
+                    return
+                case Idle():
+                    return
+
+    def _observe_wait(self, batch: _Batch, now: float) -> None:
+        for part in batch.parts:
+            if part.start == 0:
+                self._observer.left_queue(now - part.arrived_at)
+
+    def _run_inline(self, batch: _Batch) -> None:
+        try:
+            outcomes, seconds = _execute(self._backend, batch)
+        except Exception as error:  # noqa: BLE001 - nobody above can answer these requests
+            self._crashed(batch, error)
+        else:
+            self._finish(batch, outcomes, seconds)
+        if len(self._queue):  # after other work of the loop, so that a backlog does not starve it
+            self._pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _run_in_thread(self, batch: _Batch) -> None:
+        self._busy += 1
+        future = self._loop.run_in_executor(self._executor, _execute, self._backend, batch)
+
+        def done(result: asyncio.Future[tuple[list[_Outcome], float]]) -> None:
+            self._busy -= 1
+            if result.cancelled():
+                return
+            if (error := result.exception()) is not None:
+                self._crashed(batch, error)
+            else:
+                self._finish(batch, *result.result())
+            self._pump()
+
+        future.add_done_callback(done)
+
+    def _crashed(self, batch: _Batch, error: BaseException) -> None:
+        _log.error("running a batch failed in this server itself", exc_info=error)
+        for part in batch.parts:
+            _fail(part.item.payload, ServingError(ErrorKind.INTERNAL, "internal error"))
+
+    def _finish(self, batch: _Batch, outcomes: Sequence[_Outcome], seconds: float) -> None:
+        self.placement.observe(seconds)
+        self._observer.batch_ran(batch.rows, seconds)
+        for part, outcome in zip(batch.parts, outcomes, strict=True):
+            request = part.item.payload
+            if request.future.done():
+                continue
+            if isinstance(outcome, BackendError):
+                failure = ServingError(ErrorKind.MODEL_FAILED, "the model failed on this input")
+                failure.__cause__ = outcome
+                _fail(request, failure)
+                self._queue.cancel(part.item.id)  # its other parts, if any, are not needed
+            elif part.is_whole:
+                request.future.set_result(outcome)
+            else:
+                request.pieces[part.start] = outcome
+                request.rows_done += part.stop - part.start
+                if request.rows_done == part.item.rows:
+                    pieces = [request.pieces[start] for start in sorted(request.pieces)]
+                    request.future.set_result(merge.join_outputs(pieces))
+
+    def _expire(self) -> None:
+        """Answer those whose deadline has come, in the queue and in a run."""
+        self._sweep = None
+        now = time.monotonic()
+        self._queue.expire(now)
+        for request in self._requests.values():
+            if request.deadline <= now:
+                _fail(
+                    request,
+                    ServingError(ErrorKind.DEADLINE, "no answer within the request timeout"),
+                )
+        if self._requests:
+            self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
+
+
+def _fail(request: _Request, error: ServingError) -> None:
+    if not request.future.done():
+        request.future.set_exception(error)
+
+
+def _execute(backend: Backend, batch: _Batch) -> tuple[list[_Outcome], float]:
+    """Run a batch: an outcome for each part, and the seconds that the model took. Runs in a worker thread."""
+    started = time.perf_counter()
+    try:
+        outcomes = _run(backend, batch.parts)
+    except BackendError as error:
+        outcomes = (
+            [error]
+            if len(batch.parts) == 1
+            else [_run_alone(backend, part) for part in batch.parts]
+        )
+    return outcomes, time.perf_counter() - started
+
+
+def _run(backend: Backend, parts: Sequence[_Part]) -> list[_Outcome]:
+    joined = merge.stack(
+        [(p.item.payload.inputs, None if p.is_whole else slice(p.start, p.stop)) for p in parts]
+    )
+    outputs = backend.infer(joined, parts[0].item.payload.outputs)
+    if len(parts) == 1 and parts[0].is_whole:
+        return [outputs]
+    return list(merge.split(outputs, [p.stop - p.start for p in parts]))
+
+
+def _run_alone(backend: Backend, part: _Part) -> _Outcome:
+    try:
+        return _run(backend, (part,))[0]
+    except BackendError as error:
+        return error

@@ -1,0 +1,89 @@
+"""From a URI to a model in service: fetch, verify, open, warm up."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from canarium_api.runtime_config import RuntimeConfig
+from canarium_runtime import cgroup, warmup
+from canarium_runtime.backends import open_backend
+from canarium_runtime.backends.base import Backend
+from canarium_runtime.lifecycle import Event
+from canarium_runtime.repository import Repository
+from canarium_runtime.service import InferenceService
+
+T = TypeVar("T")
+
+
+async def load(config: RuntimeConfig, service: InferenceService, stop: threading.Event) -> None:
+    """Fetch, open and warm up the model, and put it into service, unless the server was told to stop meanwhile.
+
+    Args:
+        config: settings.
+        service: takes the model.
+        stop: when set, fetching is given up.
+
+    Raises:
+        LoadError: the model cannot be served.
+        Stopped: fetching was given up.
+    """
+    started = time.monotonic()
+    backend = await in_daemon_thread(lambda: _open(config, stop))
+    if not service.lifecycle.allows(Event.LOADED):
+        backend.close()
+        return
+    service.begin_warming()
+    report = await in_daemon_thread(
+        lambda: warmup.warm_up(
+            backend, requests=config.warmup_requests, max_batch_size=config.max_batch_size
+        )
+    )
+    if not service.lifecycle.allows(Event.WARMED):
+        backend.close()
+        return
+    service.metrics.load_seconds = time.monotonic() - started
+    service.serve(backend, report)
+
+
+def _open(config: RuntimeConfig, stop: threading.Event) -> Backend:
+    repository = Repository(
+        directory=Path(config.download_dir),
+        timeout=config.download_timeout,
+        max_bytes=config.max_model_bytes,
+        stop=stop,
+    )
+    artefact = repository.fetch(config.model_uri, config.model_sha256)
+    threads = config.intra_op_threads or max(1, cgroup.usable_cpus() // config.workers)
+    return open_backend(config.model_format, artefact.path, threads)
+
+
+async def in_daemon_thread(function: Callable[[], T]) -> T:
+    """Run a blocking function in a thread that cannot keep the process from leaving."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type] # None only where T is None
+
+    def work() -> None:
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+            failure = error
+        try:
+            loop.call_soon_threadsafe(settle, result, failure)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    threading.Thread(target=work, daemon=True, name="loader").start()
+    return await future

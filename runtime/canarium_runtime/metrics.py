@@ -1,0 +1,131 @@
+"""Metrics of one server, with the names and labels of `canarium_api.metric_names`.
+
+All series exist from the start at 0: Prometheus' `increase()` does not see what a series held when it was first
+scraped. Only the event loop's thread writes, so observations take no lock: prometheus_client's own histogram costs
+several microseconds for each.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from canarium_api import metric_names as names
+from canarium_api.metric_names import PredictionStatus
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Histogram:
+    """Counts by bucket; `bounds` are inclusive upper bounds in rising order."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def snapshot(self) -> tuple[list[tuple[str, float]], float]:
+        """Cumulative counts by upper bound, ending with +Inf, and the sum of the values."""
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
+        return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
+
+
+class Metrics(Collector):
+    """What this server counts. Call from the event loop's thread.
+
+    Args:
+        deployment: `namespace/name` of the ModelDeployment.
+        model_version: version of the model.
+        revision: revision.
+    """
+
+    def __init__(self, *, deployment: str, model_version: str, revision: str) -> None:
+        self._identity = (deployment, model_version, revision)
+        self.predictions = dict.fromkeys(PredictionStatus, 0)
+        self.duration = Histogram(names.DURATION_BUCKETS)
+        self.queue_duration = Histogram(names.DURATION_BUCKETS)
+        self.inference_duration = Histogram(names.DURATION_BUCKETS)
+        self.batch_size = Histogram(names.BATCH_SIZE_BUCKETS)
+        self.inflight = 0
+        self.queue_length: Callable[[], int] = lambda: 0
+        self.load_seconds = 0.0
+        self.ready = False
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def batch_ran(self, rows: int, seconds: float) -> None:
+        """One run of the model."""
+        self.batch_size.observe(rows)
+        self.inference_duration.observe(seconds)
+
+    def left_queue(self, seconds: float) -> None:
+        """A request waited this long for its run."""
+        self.queue_duration.observe(seconds)
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text format, `CONTENT_TYPE`."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the registry all series."""
+        labels = names.IDENTITY_LABELS
+        predictions = CounterMetricFamily(
+            names.PREDICTIONS_TOTAL,
+            "Requests for predictions, by how they ended.",
+            labels=(*labels, names.STATUS_LABEL),
+        )
+        for status, value in self.predictions.items():
+            predictions.add_metric((*self._identity, status.value), value)
+        yield predictions
+        for name, text, histogram in (
+            (
+                names.PREDICTION_DURATION_SECONDS,
+                "From arrival to answer, of requests that the model was asked (success, error, timeout).",
+                self.duration,
+            ),
+            (names.BATCH_SIZE, "Rows in one run of the model.", self.batch_size),
+            (
+                names.QUEUE_DURATION_SECONDS,
+                "How long a request waited for its run.",
+                self.queue_duration,
+            ),
+            (names.INFERENCE_DURATION_SECONDS, "One run of the model.", self.inference_duration),
+        ):
+            family = HistogramMetricFamily(name, text, labels=labels)
+            buckets, total = histogram.snapshot()
+            family.add_metric(self._identity, buckets=buckets, sum_value=total)
+            yield family
+        for name, text, number in (
+            (
+                names.INFLIGHT_REQUESTS,
+                "Requests that have arrived and are not answered.",
+                self.inflight,
+            ),
+            (names.QUEUE_LENGTH, "Requests that wait for a run of the model.", self.queue_length()),
+            (
+                names.MODEL_LOAD_SECONDS,
+                "Fetching, verifying, opening and warming the model.",
+                self.load_seconds,
+            ),
+            (names.MODEL_READY, "1 while the server is ready, else 0.", int(self.ready)),
+        ):
+            gauge = GaugeMetricFamily(name, text, labels=labels)
+            gauge.add_metric(self._identity, number)
+            yield gauge

@@ -1,0 +1,101 @@
+"""One prediction over HTTP, whichever route it came by."""
+
+import logging
+import time
+
+from starlette.types import Receive, Scope
+
+from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.lifecycle import ModelState
+from canarium_runtime.rest import http
+from canarium_runtime.rest.codec import Codec, Identity, PredictCodec, V2Codec
+from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body
+from canarium_runtime.service import InferenceService, deadline_timeout
+from canarium_runtime.validation import validate
+
+_log = logging.getLogger(__name__)
+_LOGGED_PER_SECOND = 10
+"""Failures logged in detail; a model that fails on everything must not fill the node's disk."""
+
+
+class Predictor:
+    """Answers prediction requests of both protocols.
+
+    Args:
+        service: the model.
+    """
+
+    def __init__(self, service: InferenceService) -> None:
+        self.service = service
+        config = service.config
+        self.identity = Identity(config.model_name, config.model_version, config.revision)
+        model = f"/v2/models/{config.model_name}"
+        v2 = V2Codec()
+        self.codecs: dict[str, Codec] = {
+            "/predict": PredictCodec(),
+            f"{model}/infer": v2,
+            f"{model}/versions/{config.model_version}/infer": v2,
+        }
+        """Codec by path: the hot paths."""
+        self._revision = (http.REVISION, config.revision.encode())
+        self._max_body_bytes = config.max_body_bytes
+        self._second = 0
+        self._logged = 0
+
+    async def answer(self, codec: Codec, scope: Scope, receive: Receive) -> http.Answer:
+        """Read, run and encode one request; failures become answers too."""
+        head = http.read_head(scope["headers"])
+        try:
+            with self.service.permit() as permit:
+                body = await http.read_body(
+                    receive, head, self._max_body_bytes, deadline_timeout(permit)
+                )
+                spec = self.service.spec
+                call = codec.decode(body, spec)
+                inputs = validate(spec, call.tensors, call.outputs)
+                arrays = await self.service.infer(permit, inputs)
+                payload = codec.encode(
+                    spec, inputs.outputs, arrays, self.identity, call.id or head.request_id
+                )
+        except ServingError as error:
+            return self.refuse(error, head.request_id)
+        except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
+            self._note(ErrorKind.INTERNAL, error, head.request_id)
+            return self.refuse(ServingError(ErrorKind.INTERNAL, "internal error"), head.request_id)
+        return http.Answer(200, payload, self.headers(head.request_id))
+
+    def refuse(self, error: ServingError, request_id: str) -> http.Answer:
+        """Make the answer for a failure."""
+        status = STATUS_OF_KIND[error.kind]
+        if error.kind is ErrorKind.MODEL_FAILED:
+            self._note(error.kind, error, request_id)
+        headers = self.headers(request_id)
+        if error.retry_after_seconds is not None:
+            headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
+        return http.Answer(status, error_body(error, request_id), headers)
+
+    def headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        """Headers of every answer. While the server drains they ask the client to connect anew, elsewhere."""
+        headers = [self._revision, (http.REQUEST_ID, request_id.encode())]
+        if self.service.lifecycle.state in {ModelState.DRAINING, ModelState.STOPPING}:
+            headers.append((b"connection", b"close"))
+        return headers
+
+    def _note(self, kind: ErrorKind, error: BaseException, request_id: str) -> None:
+        """Log a failure of the server or the model, at most a few each second."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._logged = second, 0
+        self._logged += 1
+        if self._logged > _LOGGED_PER_SECOND:
+            return
+        internal = kind is ErrorKind.INTERNAL
+        _log.error(
+            "a prediction failed",
+            extra={
+                "request_id": request_id,
+                "code": kind.value,
+                "cause": str(error.__cause__ or error),
+            },
+            exc_info=error if internal else None,
+        )

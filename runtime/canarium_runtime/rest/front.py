@@ -1,0 +1,52 @@
+"""ASGI middleware in front of the routes: answers the hot paths itself, and stamps every other answer.
+
+A prediction by a FastAPI route passes routers, exit stacks and a request object, which together cost more than
+decoding, running a small model and encoding. FastAPI has the same routes (rest/routes.py) for the schema and for
+unusual paths.
+"""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from canarium_runtime.rest import http
+from canarium_runtime.rest.endpoints import Predictor
+
+
+class Front:
+    """See the module.
+
+    Args:
+        app: the application behind.
+        predictor: answers predictions.
+    """
+
+    def __init__(self, app: ASGIApp, predictor: Predictor) -> None:
+        self._app = app
+        self._predictor = predictor
+        self._codecs = predictor.codecs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or pass on one ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "POST" and (codec := self._codecs.get(scope["path"])) is not None:
+            await http.send_answer(send, await self._predictor.answer(codec, scope, receive))
+            return
+        await self._pass_on(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = http.read_head(scope["headers"]).request_id
+        scope.setdefault("state", {})["request_id"] = request_id
+        stamps = self._predictor.headers(request_id)
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", []))
+                present = {name for name, _ in headers}
+                message = {
+                    **message,
+                    "headers": headers + [h for h in stamps if h[0] not in present],
+                }
+            await send(message)
+
+        await self._app(scope, receive, stamped)

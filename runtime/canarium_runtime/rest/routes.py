@@ -1,0 +1,218 @@
+"""FastAPI's routes: everything but the hot paths, and the document that describes both."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from canarium_runtime import health, metrics
+from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.rest import http, schemas
+from canarium_runtime.rest.codec import Codec
+from canarium_runtime.rest.endpoints import Predictor
+from canarium_runtime.rest.errors import STATUS_OF_KIND
+
+SERVER_NAME = "canarium"
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": schemas.reference(schemas.ErrorResponse)}
+    for status, text in (
+        (400, "Not JSON, or not the protocol's shape."),
+        (404, "No such model or version."),
+        (413, "The body is too large."),
+        (415, "A compressed or binary body."),
+        (422, "The inputs do not fit the model."),
+        (429, "Too much waits; see Retry-After."),
+        (500, "The model failed on this input."),
+        (503, "Loading, warming up or stopping; see Retry-After."),
+        (504, "No answer in time."),
+    )
+}
+
+
+def reply(document: Mapping[str, Any], status: int = 200) -> Response:
+    """Make a JSON response."""
+    return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def _body_of(request: type[Any], response: type[Any]) -> dict[str, Any]:
+    return {
+        "openapi_extra": {"requestBody": {"required": True, "content": schemas.reference(request)}},
+        "responses": {
+            200: {"description": "Answer.", "content": schemas.reference(response)},
+            **_REFUSALS,
+        },
+        "response_class": Response,
+    }
+
+
+def make_router(predictor: Predictor, version: str) -> APIRouter:
+    """Make all routes.
+
+    Args:
+        predictor: answers predictions.
+        version: of this server.
+    """
+    router = APIRouter()
+    _add_health(router, predictor)
+    _add_models(router, predictor, version)
+    _add_predictions(router, predictor)
+    return router
+
+
+def _add_health(router: APIRouter, predictor: Predictor) -> None:
+    service = predictor.service
+
+    @router.get("/health/live", tags=["health"])
+    @router.get("/v2/health/live", tags=["health"])
+    async def live() -> Response:
+        """Tell whether the process answers."""
+        return reply({"live": True})
+
+    @router.get("/health/ready", tags=["health"])
+    @router.get("/v2/health/ready", tags=["health"])
+    async def ready() -> Response:
+        """Tell whether traffic should be sent here: 503 while loading, warming up and draining."""
+        state = service.lifecycle.state.value
+        document = {
+            "live": True,
+            "ready": service.ready,
+            "state": state,
+            "reason": service.lifecycle.reason,
+        }
+        return reply(document, 200 if service.ready else 503)
+
+    @router.get("/health", tags=["health"])
+    async def report() -> Response:
+        """Give each check with its status and reason."""
+        healthy, document = health.report(service)
+        return reply(document, 200 if healthy else 503)
+
+    @router.get("/metrics", tags=["health"])
+    async def prometheus() -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(service.metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
+
+
+def _check_model(predictor: Predictor, name: str, version: str | None) -> None:
+    identity = predictor.identity
+    if name != identity.model_name:
+        message = f"no model {name!r} here; there is {identity.model_name!r}"
+        raise ServingError(ErrorKind.NOT_FOUND, message)
+    if version not in {None, identity.model_version}:
+        message = (
+            f"model {name!r} has no version {version!r} here; there is {identity.model_version!r}"
+        )
+        raise ServingError(ErrorKind.NOT_FOUND, message)
+
+
+def _add_models(router: APIRouter, predictor: Predictor, version: str) -> None:
+    service = predictor.service
+    identity = predictor.identity
+
+    @router.get("/v2", tags=["v2"])
+    async def server() -> Response:
+        """Server metadata."""
+        return reply({"name": SERVER_NAME, "version": version, "extensions": []})
+
+    @router.get("/v2/models/{name}", tags=["v2"], responses=_REFUSALS)
+    @router.get("/v2/models/{name}/versions/{model_version}", tags=["v2"], responses=_REFUSALS)
+    async def model(name: str, model_version: str | None = None) -> Response:
+        """Model metadata, as the model itself declares it."""
+        _check_model(predictor, name, model_version)
+        spec = service.spec
+        return reply(
+            {
+                "name": identity.model_name,
+                "versions": [identity.model_version],
+                "platform": spec.platform,
+                "inputs": [
+                    {"name": t.name, "datatype": t.datatype, "shape": t.wire_shape}
+                    for t in spec.inputs
+                ],
+                "outputs": [
+                    {"name": t.name, "datatype": t.datatype, "shape": t.wire_shape}
+                    for t in spec.outputs
+                ],
+            }
+        )
+
+    @router.get("/v2/models/{name}/ready", tags=["v2"], responses=_REFUSALS)
+    @router.get(
+        "/v2/models/{name}/versions/{model_version}/ready", tags=["v2"], responses=_REFUSALS
+    )
+    async def model_ready(name: str, model_version: str | None = None) -> Response:
+        """Tell whether the model is ready."""
+        _check_model(predictor, name, model_version)
+        return reply(
+            {"name": identity.model_name, "ready": service.ready}, 200 if service.ready else 503
+        )
+
+
+def _add_predictions(router: APIRouter, predictor: Predictor) -> None:
+    async def run(codec: Codec, request: Request) -> Response:
+        answer = await predictor.answer(codec, request.scope, request.receive)
+        response = Response(answer.body, answer.status, media_type="application/json")
+        response.raw_headers.extend(answer.headers)
+        return response
+
+    predict_codec = predictor.codecs["/predict"]
+    v2_codec = next(c for path, c in predictor.codecs.items() if path != "/predict")
+
+    @router.post(
+        "/predict", tags=["predict"], **_body_of(schemas.PredictRequest, schemas.PredictResponse)
+    )
+    async def predict(request: Request) -> Response:
+        """Predict from plain JSON."""
+        return await run(predict_codec, request)
+
+    v2 = _body_of(schemas.InferRequest, schemas.InferResponse)
+
+    @router.post("/v2/models/{name}/infer", tags=["v2"], **v2)
+    @router.post("/v2/models/{name}/versions/{model_version}/infer", tags=["v2"], **v2)
+    async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
+        """Predict by the Open Inference Protocol V2."""
+        _check_model(predictor, name, model_version)
+        return await run(v2_codec, request)
+
+
+def add_error_handlers(app: FastAPI, predictor: Predictor) -> None:
+    """Give every failure the same JSON body."""
+
+    def refuse(error: ServingError, request: Request) -> Response:
+        request_id = getattr(request.state, "request_id", None) or http.new_request_id()
+        answer = predictor.refuse(error, request_id)
+        response = Response(answer.body, answer.status, media_type="application/json")
+        response.raw_headers.extend(answer.headers)
+        return response
+
+    @app.exception_handler(ServingError)
+    async def serving(request: Request, error: ServingError) -> Response:
+        return refuse(error, request)
+
+    @app.exception_handler(HTTPException)
+    async def routing(request: Request, error: HTTPException) -> Response:
+        model = f"/v2/models/{predictor.identity.model_name}"
+        paths = f"/predict, /v2, {model}, {model}/infer, /health, /metrics, /docs"
+        kind, message = ErrorKind.NOT_FOUND, f"nothing at {request.url.path}; there are {paths}"
+        if error.status_code == STATUS_OF_KIND[ErrorKind.METHOD_NOT_ALLOWED]:
+            kind = ErrorKind.METHOD_NOT_ALLOWED
+            message = f"{request.method} is not possible at {request.url.path}"
+        response = refuse(ServingError(kind, message), request)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return refuse(ServingError(ErrorKind.INTERNAL, "internal error"), request)
+
+
+def openapi_of(app: FastAPI) -> dict[str, Any]:
+    """Make the OpenAPI document, with the bodies that FastAPI does not see."""
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    document.setdefault("components", {}).setdefault("schemas", {}).update(schemas.components())
+    return document

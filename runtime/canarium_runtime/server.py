@@ -1,0 +1,172 @@
+"""uvicorn with our way of starting and leaving.
+
+Starting: the port is open at once, so that liveness answers while a large model is fetched; the model is loaded in a
+thread, and the process leaves with the reason when that fails.
+
+Leaving, so that no request is lost:
+1. SIGTERM: readiness is false at once, and every answer asks its client to connect anew (`Connection: close`).
+2. For `drain_delay` connections are still accepted and answered, while endpoints and gateways take the pod out.
+3. The listening socket is closed. Connections that are idle stay for a moment longer, for a request that is on its
+   way, and are answered too. Requests under way have `drain_timeout`.
+4. Exit with 0. A second signal skips the waiting.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Generator
+
+import uvicorn
+import uvloop
+
+from canarium_api.runtime_config import LoadFailure, RuntimeConfig
+from canarium_runtime import loader, termination
+from canarium_runtime.app import create_app
+from canarium_runtime.errors import LoadError
+from canarium_runtime.lifecycle import Event
+from canarium_runtime.metrics import Metrics
+from canarium_runtime.repository import Stopped
+from canarium_runtime.service import InferenceService
+
+_log = logging.getLogger(__name__)
+_KEEP_ALIVE_SECONDS = 3700
+"""Longer than gateways keep idle connections (Envoy: an hour). Whoever closes first can hit a request on its way, so it
+must not be us."""
+_LINGER_SECONDS = 0.5
+"""How long idle connections outlive the listening socket."""
+_POLL_SECONDS = 0.02
+
+
+class DrainingServer(uvicorn.Server):
+    """A server whose signals and shutdown are ours."""
+
+    def __init__(
+        self, config: uvicorn.Config, service: InferenceService, drain_seconds: float
+    ) -> None:
+        super().__init__(config)
+        self._service = service
+        self._drain_seconds = drain_seconds
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave signals to `serve`: uvicorn would raise them again at the end and spoil the exit code."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the door, let idle connections linger, then do as uvicorn does."""
+        await asyncio.sleep(0)  # take what is in the accept queue
+        for listener in self.servers:
+            listener.close()
+        ends = time.monotonic() + min(_LINGER_SECONDS, self._drain_seconds)
+        while self.server_state.connections and time.monotonic() < ends and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
+        self._service.stop()
+        await super().shutdown(sockets)
+
+
+def run(config: RuntimeConfig) -> int:
+    """Serve until told to stop; the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(config))
+
+
+async def serve(config: RuntimeConfig) -> int:
+    """Serve until told to stop; the exit code: 0, or 1 when the model cannot be served."""
+    metrics = Metrics(
+        deployment=config.deployment, model_version=config.model_version, revision=config.revision
+    )
+    service = InferenceService(config, metrics)
+    server = _make_server(config, service)
+    stop = threading.Event()
+    loop = asyncio.get_running_loop()
+    terminating = asyncio.Event()
+
+    def on_signal() -> None:
+        stop.set()
+        if terminating.is_set():
+            server.force_exit = True
+            server.should_exit = True
+        terminating.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    background = [
+        asyncio.create_task(
+            _leave(server, service, terminating, config.drain_delay.total_seconds())
+        ),
+        loading := asyncio.create_task(loader.load(config, service, stop)),
+    ]
+    exit_code = 0
+
+    def loaded(task: asyncio.Task[None]) -> None:
+        nonlocal exit_code
+        if not task.cancelled() and (error := task.exception()) is not None:
+            exit_code = _give_up(error, service)
+            server.should_exit = True
+
+    loading.add_done_callback(loaded)
+    try:
+        await server.serve()
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        service.close()
+    return exit_code
+
+
+def _make_server(config: RuntimeConfig, service: InferenceService) -> DrainingServer:
+    drain_seconds = config.drain_timeout.total_seconds()
+    settings = uvicorn.Config(
+        create_app(config, service),
+        host=config.host,
+        port=config.port,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+    return DrainingServer(settings, service, drain_seconds)
+
+
+async def _leave(
+    server: DrainingServer,
+    service: InferenceService,
+    terminating: asyncio.Event,
+    delay_seconds: float,
+) -> None:
+    await terminating.wait()
+    _log.info("told to stop", extra={"drain_delay_seconds": delay_seconds})
+    if service.ready:
+        service.terminate()
+        await asyncio.sleep(delay_seconds)
+    else:
+        service.terminate()  # nobody was sent here yet
+    server.should_exit = True
+
+
+def _give_up(error: BaseException, service: InferenceService) -> int:
+    """Leave the reason for a failed start behind; the exit code."""
+    if isinstance(error, Stopped):
+        return 0
+    if isinstance(error, LoadError):
+        failure = error.failure
+        _log.error("the model cannot be served", extra={"failure": failure.model_dump()})
+    else:
+        failure = LoadFailure(
+            reason="ModelUnreadable", message=f"loading failed: {type(error).__name__}"
+        )
+        _log.error("loading the model failed in this server itself", exc_info=error)
+    termination.write(failure)
+    if service.lifecycle.allows(Event.FAILED):
+        service.lifecycle.advance(Event.FAILED, failure.message)
+    return 1
