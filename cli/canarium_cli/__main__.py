@@ -1,0 +1,85 @@
+"""`canarium`: one command for all that Canarium can do from a terminal.
+
+Each part is imported only when it is asked for, so that the command works with whichever extras are installed.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One word after `canarium`."""
+
+    summary: str
+    module: str
+    """Has `main()`, which reads `sys.argv` and gives an exit status or None."""
+    extra: str
+    """Extra of the distribution that brings its libraries."""
+
+
+COMMANDS: Final = {
+    "operator": Command(
+        summary="run the operator outside the cluster (--kubeconfig FILE)",
+        module="canarium_operator.__main__",
+        extra="operator",
+    ),
+    "serve": Command(
+        summary="run the inference server for one model, configured by CANARIUM_* variables",
+        module="canarium_runtime.__main__",
+        extra="runtime,onnx",
+    ),
+    "cluster": Command(
+        summary="a real Kubernetes on this machine: up, down, status, logs, load, kubeconfig",
+        module="canarium_devcluster.__main__",
+        extra="devcluster",
+    ),
+    "demo": Command(
+        summary="watch a good version promoted and a bad one taken back",
+        module="canarium_demo.__main__",
+        extra="demo",
+    ),
+}
+
+
+def usage() -> str:
+    """Write the list of commands."""
+    lines = [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    return (
+        "usage: canarium COMMAND [OPTIONS]\n\n"
+        + "\n".join(lines)
+        + "\n\ncanarium COMMAND --help says more."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names, and give its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"canarium {metadata.version('canarium')}")
+        return 0
+    command = COMMANDS.get(words[0])
+    if command is None:
+        print(f"canarium: unknown command {words[0]!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        print(
+            f"canarium {words[0]}: the Python package {error.name!r} is missing: pip install 'canarium[{command.extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+    sys.argv = [f"canarium {words[0]}", *words[1:]]
+    return int(module.main() or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
