@@ -1,0 +1,205 @@
+"""`FakeCluster`: the Kubernetes API in memory, with the semantics that the operator depends on.
+
+What it has of the real one: resource versions and generations, pruning, defaults and checks by the CRD's schema,
+server-side apply with one owner of fields, optimistic locking of status, uids, owner references and their garbage
+collection, Events by name. The contract suite (tests/contract) runs against this class and against a real cluster.
+
+A test drives it from three sides: as the user (`put`, `annotate`, `remove`), as time (`tick`, see `controllers`), and
+as trouble (`before` and `after`, which may raise: before the effect nothing has happened, after it the answer is lost).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from canarium_api import KIND
+from canarium_operator.core import manifests, naming
+from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.naming import ObjectRef
+from canarium_operator.errors import (
+    ConflictError,
+    NotFoundError,
+    RejectedError,
+    TransientClusterError,
+)
+from canarium_operator.ports import EventRecord
+from canarium_operator.testing.api_server import FakeApiServer, copied, owner_uids
+from canarium_operator.testing.controllers import Controllers
+
+CHILD_KINDS: Final = (
+    "ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "Pod",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a port method: `Call("apply", "Deployment", "fraud-1a2b3c4d5e")`."""
+
+    method: str
+    kind: str
+    name: str
+
+
+Hook = Callable[[Call], None]
+
+
+class FakeCluster(FakeApiServer):
+    """`ports.Cluster` in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: Hook = lambda _call: None
+        """Called before each effect; raise here and nothing has happened."""
+        self.after: Hook = lambda _call: None
+        """Called after each effect; raise here and it has happened, but the operator does not learn of it."""
+        self.refuse: Callable[[Manifest], str | None] = lambda _manifest: None
+        """An admission plugin: gives the reason to refuse an applied object, or None."""
+        self.calls: list[Call] = []
+        self.events: list[tuple[str, EventRecord]] = []
+        """(`namespace/name`, Event), each once, in order."""
+        self.controllers = Controllers(self)
+        self._applied: dict[str, Manifest] = {}
+        self._posted: set[str] = set()
+
+    def tick(self, now: datetime) -> None:
+        """Let the controllers of the cluster work: pods, autoscalers, the gateway."""
+        self.controllers.tick(now)
+
+    async def get(self, ref: ObjectRef) -> Manifest | None:
+        """Read a ModelDeployment."""
+        await self._enter(call := Call("get", KIND, ref.name))
+        found = self.find(KIND, ref.namespace, ref.name)
+        self.after(call)
+        return found
+
+    async def children(self, ref: ObjectRef) -> Sequence[Manifest]:
+        """List the children."""
+        await self._enter(call := Call("children", KIND, ref.name))
+        found = [
+            copied(child)
+            for kind in CHILD_KINDS
+            for child in self.each(kind)
+            if _is_child(child, ref)
+        ]
+        self.after(call)
+        return found
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Apply an object."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        await self._enter(call := Call("apply", kind, meta["name"]))
+        live = self.live(kind, meta["namespace"], meta["name"])
+        if (
+            live is not None
+            and "ownerReferences" in meta
+            and not set(owner_uids(manifest)) & set(owner_uids(live))
+        ):
+            _refuse_stranger(live)
+        if (reason := self.refuse(manifest)) is not None:
+            raise RejectedError(reason)
+        applied_before = self._applied.get(live["metadata"]["uid"], {}) if live is not None else {}
+        merged = _merge(live or {}, copied(manifest), applied_before)
+        if live is not None and live.get("immutable") and live.get("data") != merged.get("data"):
+            msg = f"apply {_title(manifest)}: 422 data: field is immutable when `immutable` is set"
+            raise RejectedError(msg)
+        if kind == "Deployment":
+            merged["spec"].setdefault("replicas", 1)
+        stored = self.store(merged)
+        self._applied[stored["metadata"]["uid"]] = copied(manifest)
+        self.after(call)
+        return copied(stored)
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Apply a status."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        await self._enter(call := Call("apply_status", kind, meta["name"]))
+        live = self.live(kind, meta["namespace"], meta["name"])
+        if live is None:
+            msg = f"apply {_title(manifest)}: 404 not found"
+            raise NotFoundError(msg)
+        for name in ("resourceVersion", "uid"):
+            if name in meta and meta[name] != live["metadata"][name]:
+                msg = f"apply {_title(manifest)}: 409 the object has been modified"
+                raise ConflictError(msg)
+        stored = self.store(self.admitted({**live, "status": copied(manifest["status"])}))
+        self.after(call)
+        return copied(stored)
+
+    async def scale(self, manifest: Manifest, replicas: int) -> None:
+        """Raise replicas."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        await self._enter(call := Call("scale", kind, meta["name"]))
+        live = self.live(kind, meta["namespace"], meta["name"])
+        if live is None:
+            msg = f"scale {_title(manifest)}: 404 not found"
+            raise NotFoundError(msg)
+        self.store(
+            {**live, "spec": {**live["spec"], "replicas": max(replicas, live["spec"]["replicas"])}}
+        )
+        self.after(call)
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Delete an object of the same uid."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        await self._enter(call := Call("delete", kind, meta["name"]))
+        live = self.live(kind, meta["namespace"], meta["name"])
+        if live is not None and live["metadata"]["uid"] == meta["uid"]:
+            self.remove(kind, meta["namespace"], meta["name"])
+        self.after(call)
+
+    async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
+        """Post an Event, once for each epoch."""
+        await self._enter(call := Call("record_event", "Event", ref.name))
+        name = f"{ref.namespace}/{ref.name}.{ref.uid[:8]}.{event.epoch}"
+        if name not in self._posted:
+            self._posted.add(name)
+            self.events.append((str(ref), event))
+        self.after(call)
+
+    async def _enter(self, call: Call) -> None:
+        # Real calls take time, in which other tasks run.
+        await asyncio.sleep(0)
+        self.calls.append(call)
+        self.before(call)
+
+
+def _title(manifest: Manifest) -> str:
+    meta = manifest["metadata"]
+    return f"{manifest['kind']} {meta['namespace']}/{meta['name']}"
+
+
+def _is_child(body: Manifest, ref: ObjectRef) -> bool:
+    labels = {**naming.MANAGED_BY, naming.DEPLOYMENT_LABEL: ref.name}
+    return (
+        body["metadata"]["namespace"] == ref.namespace
+        and labels.items() <= manifests.labels(body).items()
+        and (body["kind"] == "Pod" or not ref.uid or ref.uid in owner_uids(body))
+    )
+
+
+def _refuse_stranger(live: Manifest) -> None:
+    if any(owner["kind"] == KIND for owner in live["metadata"].get("ownerReferences") or []):
+        msg = f"{_title(live)} belongs to another {KIND}; waiting for it to go"
+        raise TransientClusterError(msg)
+    msg = f"{_title(live)} exists already and is not Canarium's: delete it, or rename the {KIND}"
+    raise RejectedError(msg)
+
+
+def _merge(live: Manifest, wanted: Manifest, before: Manifest) -> Manifest:
+    """Server-side apply of one owner: set what is wanted, remove what was applied before and is wanted no more."""
+    merged = {name: value for name, value in live.items() if name in wanted or name not in before}
+    for name, value in before.items():
+        if name not in wanted and isinstance(value, dict) and isinstance(live.get(name), dict):
+            left = _merge(live[name], {}, value)
+            if left:
+                merged[name] = left
+    for name, value in wanted.items():
+        known = live.get(name)
+        if isinstance(value, dict) and isinstance(known, dict):
+            past = before.get(name)
+            merged[name] = _merge(known, value, past if isinstance(past, dict) else {})
+        else:
+            merged[name] = value
+    return merged
