@@ -28,6 +28,7 @@ class Addons:
 
     images: tuple[Image, ...]
     documents: tuple[dict[str, Any], ...]
+    workloads: tuple[dict[str, Any], ...]  # to be applied when the images are loaded
     deployments: tuple[tuple[str, str], ...]  # namespace, name
 
 
@@ -58,10 +59,14 @@ def prepare(
         *(("canarium-gateway", name) for name in gateway.deployments),
         ("monitoring", "prometheus"),
     ]
+    workloads = [d for d in documents if d["kind"] == "Deployment"]
+    others = [d for d in documents if d["kind"] != "Deployment"]
+    # The Gateway's objects wait for the CRDs, which take the API server a moment.
+    own = [d for d in others if "gateway.networking" not in d["apiVersion"]]
     return Addons(
         images=tuple(images.values()),
-        # What pods need first, so that they start while the rest is applied; CRDs take longest.
-        documents=(*_without_gateway(documents), *crds, *_only_gateway(documents)),
+        documents=(*crds, *own, *(d for d in others if d not in own)),
+        workloads=tuple(workloads),
         deployments=tuple(deployments),
     )
 
@@ -73,22 +78,6 @@ def _values(where: Addresses, gateway: Gateway) -> Mapping[str, str]:
         "PROMETHEUS_IP": where.prometheus_ip,
         "GATEWAY_CLASS": gateway.class_name,
     }
-
-
-def _is_gateway(document: dict[str, Any]) -> bool:
-    # Its pods too: they give up for a while when they start before the CRDs are there.
-    metadata = document["metadata"]
-    return "gateway.networking" in document["apiVersion"] or (
-        metadata.get("namespace") == "canarium-gateway"
-    )
-
-
-def _only_gateway(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [d for d in documents if _is_gateway(d)]
-
-
-def _without_gateway(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [d for d in documents if not _is_gateway(d)]
 
 
 def deployment_lacks(api: kube.Api, namespace: str, name: str, since: float) -> str | None:

@@ -49,7 +49,7 @@ def up(
         )
     load_images(workshop, name, list(extras.images))
     api = kube.Api(kubeconfig)
-    kube.apply_all(api, extras.documents)
+    kube.apply_all(api, [*extras.documents, *extras.workloads])
     for namespace, deployment in extras.deployments:
         _wait_for_deployment(api, namespace, deployment)
     kube.wait_for("The gateway", lambda: addons.gateway_lacks(api), seconds=_READY_SECONDS)

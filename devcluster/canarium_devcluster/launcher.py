@@ -50,7 +50,8 @@ def up(
             loading = pool.submit(_load, mine, [pause, *extras.images])
             kube.apply_all(api, extras.documents)
             loaded = loading.result()
-        _step(workshop, began, f"{len(loaded)} images loaded, add-ons applied")
+        _step(workshop, began, f"{len(loaded)} images loaded")
+        kube.apply_all(api, extras.workloads)
         for what, check in _checks(mine, api, extras, since):
             _wait(mine, what, check)
             _step(workshop, began, f"{what} ready")

@@ -66,7 +66,7 @@ class PythonImages:
         if not wanted:
             return set()
         project = tomllib.loads((self._layout.checkout / "pyproject.toml").read_text())["project"]
-        return set(project["dependencies"]) | _expand(project["optional-dependencies"], wanted)
+        return set(project["dependencies"]) | expand(project["optional-dependencies"], wanted)
 
     def _python(self) -> images.Layer:
         def fill(target: Path) -> None:
@@ -138,7 +138,7 @@ class PythonImages:
         return images.read_layer(self._cache.get_or_make(kind, key, fill))
 
 
-def _expand(optional: dict[str, list[str]], extras: set[str]) -> set[str]:
+def expand(optional: dict[str, list[str]], extras: set[str]) -> set[str]:
     """Requirements of extras, following those that name others of the same distribution."""
     found: set[str] = set()
     pending, seen = set(extras), set()

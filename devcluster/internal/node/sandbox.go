@@ -84,7 +84,25 @@ func mountFiles(c config.Cluster) error {
 	if err := mount(aside, c.StateDir, "", syscall.MS_MOVE, ""); err != nil {
 		return err
 	}
-	return bind(c.Path("kubelet"), "/var/lib/kubelet")
+	if err := bind(c.Path("kubelet"), "/var/lib/kubelet"); err != nil {
+		return err
+	}
+	return hideResolver()
+}
+
+// hideResolver lets the node's own look-ups fail at once. There is no way from the node to the
+// machine's name servers, and each attempt to pull an image that is not loaded would wait for
+// them, with all other pulls behind it.
+func hideResolver() error {
+	target, err := filepath.EvalSymlinks("/etc/resolv.conf")
+	if err != nil {
+		return nil // none, or a link to what /run had: then the library asks this node itself
+	}
+	nowhere := "/run/resolv.conf"
+	if err := os.WriteFile(nowhere, []byte("nameserver 127.0.0.1\n"), 0o644); err != nil {
+		return err
+	}
+	return bind(nowhere, target)
 }
 
 func mkdirs(paths ...string) error {

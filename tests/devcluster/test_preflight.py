@@ -1,0 +1,132 @@
+"""Preflight: one clear sentence for each thing that is wrong, with the remedy."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from canarium_devcluster import preflight
+from canarium_devcluster.errors import DevclusterError
+from canarium_devcluster.preflight import GIB, Probes
+
+GOOD = Probes(
+    uid=lambda: 0,
+    has_tool=lambda _name: True,
+    has_headers=lambda _name: True,
+    go_version=lambda: "1.26.8",
+    free_disk_bytes=lambda _path: 100 * GIB,
+    memory_bytes=lambda: 16 * GIB,
+    cgroup_v1=lambda: True,
+    registries_answer=lambda: True,
+)
+
+
+def problems(must_build: bool = True, **changed: object) -> list[str]:
+    probes = dataclasses.replace(GOOD, **changed)  # type: ignore[arg-type]
+    found = preflight.check(
+        probes,
+        must_build=must_build,
+        wanted_go="1.26.7",
+        cache=Path("/cache"),
+        state=Path("/state"),
+    )
+    return [str(p) for p in found]
+
+
+def test_a_good_machine_has_no_problems() -> None:
+    """Nothing is said when nothing is wrong."""
+    assert problems() == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence", "remedy"),
+    [
+        ({"uid": lambda: 1000}, "only root makes", "run the command as root"),
+        ({"cgroup_v1": lambda: False}, "no cgroup v1", "--with kind"),
+        (
+            {"has_tool": lambda name: name != "iptables"},
+            "Debian packages are missing (iptables)",
+            "apt-get install -y iptables",
+        ),
+        (
+            {"has_tool": lambda name: name != "pkg-config"},
+            "(libseccomp-dev, pkg-config)",
+            "apt-get install -y libseccomp-dev pkg-config",
+        ),
+        (
+            {"has_headers": lambda _name: False},
+            "(libseccomp-dev)",
+            "apt-get install -y libseccomp-dev",
+        ),
+        ({"go_version": lambda: ""}, "no `go` on the PATH", "install Go 1.26.7"),
+        ({"go_version": lambda: "1.9.9"}, "Go 1.9.9 is older", "install Go 1.26.7"),
+        (
+            {"free_disk_bytes": lambda _path: 5 * GIB},
+            "Only 5.0 GiB are free for /cache",
+            "free at least 12 GiB",
+        ),
+        (
+            {"memory_bytes": lambda: GIB},
+            "Only 1.0 GiB of memory are available",
+            "a machine with 4 GiB free",
+        ),
+        (
+            {"registries_answer": lambda: False},
+            "the registries of Go modules and Python packages do not answer",
+            "connect this machine",
+        ),
+    ],
+)
+def test_each_problem_is_one_sentence_with_its_remedy(
+    changed: dict[str, object], sentence: str, remedy: str
+) -> None:
+    """The user learns what is wrong and what to do, and nothing else."""
+    (found,) = problems(**changed)
+    assert sentence in found
+    assert remedy in found
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"go_version": lambda: ""},
+        {"registries_answer": lambda: False},
+        {"has_headers": lambda _name: False},
+        {"free_disk_bytes": lambda _path: 5 * GIB},
+    ],
+)
+def test_what_only_a_build_needs_is_not_asked_of_a_built_cluster(
+    changed: dict[str, object],
+) -> None:
+    """A machine without network starts a cluster that is built."""
+    assert problems(must_build=False, **changed) == []
+
+
+def test_the_network_is_not_asked_when_something_else_is_wrong() -> None:
+    """That question may take half a minute."""
+
+    def never() -> bool:
+        raise AssertionError("asked")
+
+    assert len(problems(uid=lambda: 1000, registries_answer=never)) == 1
+
+
+def test_all_problems_come_at_once() -> None:
+    """Nobody should fix one thing only to learn of the next."""
+    with pytest.raises(DevclusterError) as caught:
+        preflight.require(
+            preflight.check(
+                dataclasses.replace(GOOD, uid=lambda: 1, memory_bytes=lambda: 0),
+                must_build=False,
+                wanted_go="1.26.7",
+                cache=Path("/"),
+                state=Path("/"),
+            )
+        )
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_wanted_go_version_comes_from_go_mod(tmp_path: Path) -> None:
+    """There is one place that says it."""
+    (tmp_path / "go.mod").write_text("module x\n\ngo 1.30.1\n")
+    assert preflight.wanted_go(tmp_path) == "1.30.1"
