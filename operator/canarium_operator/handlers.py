@@ -33,9 +33,11 @@ def make_registry(wake: Wake) -> kopf.OperatorRegistry:
     """
     registry = kopf.OperatorRegistry()
     seen: dict[str, object] = {}
+    kopf.on.login(registry=registry)(kopf.login_with_service_account)
+    kopf.on.login(registry=registry)(kopf.login_with_kubeconfig)  # reads $KUBECONFIG when it is called
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    def object_changed(**event: Any) -> None:
+    async def object_changed(**event: Any) -> None:
         """Wake for everything but the operator's own status writes."""
         kind, uid, meta = event["type"], event["uid"], event["body"]["metadata"]
         signature = (
@@ -56,7 +58,7 @@ def make_registry(wake: Wake) -> kopf.OperatorRegistry:
         @kopf.on.event(
             group, version, plural, registry=registry, labels={DEPLOYMENT_LABEL: kopf.PRESENT}
         )
-        def child_changed(**event: Any) -> None:
+        async def child_changed(**event: Any) -> None:
             """Wake the owner."""
             owner = event["labels"][DEPLOYMENT_LABEL]
             wake(ObjectRef(namespace=event["namespace"], name=owner))

@@ -70,11 +70,11 @@ def _resources(spec: ModelDeploymentSpec) -> list[Problem]:
                 )
             )
     for target, name in ((spec.autoscaling.cpu, "cpu"), (spec.autoscaling.memory, "memory")):
-        if target is not None and name not in resources.requests:
+        if target > 0 and name not in resources.requests:
             problems.append(
                 Problem(
                     field=f"spec.serving.resources.requests.{name}",
-                    message=f"autoscaling.{name} is a percentage of it: set it, or set autoscaling.{name} to null",
+                    message=f"autoscaling.{name} is a percentage of it: set it, or set autoscaling.{name} to 0",
                 )
             )
     return problems
