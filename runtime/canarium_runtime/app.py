@@ -12,8 +12,11 @@ from canarium_runtime.service import InferenceService
 from canarium_runtime.version import server_version
 
 
-def create_app(config: RuntimeConfig, service: InferenceService) -> FastAPI:
-    """Make the ASGI application for one model.
+def create_app(config: RuntimeConfig, service: InferenceService) -> Front:
+    """Make the ASGI application for one model: FastAPI behind the front that answers predictions.
+
+    The front is outside of FastAPI and not one of its middlewares, because what FastAPI does before its first
+    middleware costs as much as the rest of a prediction.
 
     Args:
         config: settings.
@@ -29,7 +32,6 @@ def create_app(config: RuntimeConfig, service: InferenceService) -> FastAPI:
     predictor = Predictor(service)
     app.include_router(routes.make_router(predictor, version))
     routes.add_error_handlers(app, predictor)
-    app.add_middleware(Front, predictor=predictor)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -37,4 +39,4 @@ def create_app(config: RuntimeConfig, service: InferenceService) -> FastAPI:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the schema
-    return app
+    return Front(app, predictor)

@@ -7,7 +7,6 @@
 All protocols call this, so limits and metrics cannot differ between them.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -210,8 +209,3 @@ class InferenceService:
     def _state_changed(self, state: ModelState) -> None:
         self.metrics.ready = state is ModelState.READY
         _log.info("state changed", extra={"state": state.value, "reason": self.lifecycle.reason})
-
-
-def deadline_timeout(permit: Permit) -> asyncio.Timeout:
-    """Limit an await to the time that a request has left."""
-    return asyncio.timeout(max(0.0, permit.deadline - time.monotonic()))

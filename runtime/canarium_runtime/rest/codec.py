@@ -167,7 +167,10 @@ class V2Codec:
             if output["name"] not in spec.output_names or output["name"] in names:
                 expected = f"one of {list(spec.output_names)}, each once"
                 raise invalid(f"outputs[{index}].name", expected, describe(output["name"]))
-            if (output.get("parameters") or {}).get("binary_data"):
+            parameters = output.get("parameters", {})
+            if type(parameters) is not dict:
+                raise malformed(f"outputs[{index}].parameters", "an object", parameters)
+            if parameters.get("binary_data"):
                 raise ServingError(
                     ErrorKind.UNSUPPORTED_ENCODING, "binary tensor data is not supported: use JSON"
                 )

@@ -10,7 +10,7 @@ from canarium_runtime.lifecycle import ModelState
 from canarium_runtime.rest import http
 from canarium_runtime.rest.codec import Codec, Identity, PredictCodec, V2Codec
 from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body
-from canarium_runtime.service import InferenceService, deadline_timeout
+from canarium_runtime.service import InferenceService
 from canarium_runtime.validation import validate
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Predictor:
         }
         """Codec by path: the hot paths."""
         self._revision = (http.REVISION, config.revision.encode())
-        self._max_body_bytes = config.max_body_bytes
+        self._bodies = http.BodyReader(config.max_body_bytes)
         self._second = 0
         self._logged = 0
 
@@ -47,9 +47,7 @@ class Predictor:
         head = http.read_head(scope["headers"])
         try:
             with self.service.permit() as permit:
-                body = await http.read_body(
-                    receive, head, self._max_body_bytes, deadline_timeout(permit)
-                )
+                body = await self._bodies.read(receive, head, permit.deadline)
                 spec = self.service.spec
                 call = codec.decode(body, spec)
                 inputs = validate(spec, call.tensors, call.outputs)

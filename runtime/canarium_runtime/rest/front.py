@@ -1,4 +1,4 @@
-"""ASGI middleware in front of the routes: answers the hot paths itself, and stamps every other answer.
+"""The ASGI application in front of FastAPI: answers the hot paths itself, and stamps every other answer.
 
 A prediction by a FastAPI route passes routers, exit stacks and a request object, which together cost more than
 decoding, running a small model and encoding. FastAPI has the same routes (rest/routes.py) for the schema and for

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from secrets import token_hex
+from typing import Any
 
 from starlette.types import Message, Receive, Send
 
@@ -14,6 +16,7 @@ from canarium_runtime.errors import ErrorKind, ServingError
 REQUEST_ID = b"x-request-id"
 REVISION = b"x-canarium-revision"
 JSON = (b"content-type", b"application/json")
+_SWEEP_SECONDS = 1.0
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _prefix = token_hex(6)
 _numbers = count(1)
@@ -63,42 +66,85 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
     return head
 
 
-async def read_body(
-    receive: Receive, head: Head, max_bytes: int, timeout: asyncio.Timeout
-) -> bytes:
-    """Read the whole body, but never more than `max_bytes`.
+class BodyReader:
+    """Reads bodies within bounds of size and time.
 
-    Raises:
-        ServingError: BODY_TOO_LARGE, BODY_TOO_SLOW, CLIENT_GONE or UNSUPPORTED_ENCODING.
+    One timer looks at all bodies that are being read: a timeout for each would cost every request more than reading
+    its body, which has nearly always arrived.
+
+    Args:
+        max_bytes: largest body.
     """
-    if head.encoding and head.encoding.lower() != b"identity":
-        raise ServingError(
-            ErrorKind.UNSUPPORTED_ENCODING, "compressed bodies are not supported: send plain JSON"
-        )
-    if head.is_binary:
-        raise ServingError(
-            ErrorKind.UNSUPPORTED_ENCODING, "binary tensor data is not supported: use JSON"
-        )
-    if head.content_length is not None and head.content_length > max_bytes:
-        raise _too_large(max_bytes, f"{head.content_length} bytes")
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with timeout:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ServingError(ErrorKind.CLIENT_GONE, "the client closed the connection")
-                chunk: bytes = message.get("body", b"")
-                size += len(chunk)
-                if size > max_bytes:
-                    raise _too_large(max_bytes, "more")
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return chunk if len(chunks) == 1 else b"".join(chunks)
-    except TimeoutError:
-        text = "the body did not arrive within the request timeout"
-        raise ServingError(ErrorKind.BODY_TOO_SLOW, text) from None
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._expired: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self, receive: Receive, head: Head, deadline: float) -> bytes:
+        """Read the whole body.
+
+        Args:
+            receive: of the ASGI connection.
+            head: headers of the request.
+            deadline: instant of `time.monotonic()`; up to a second more is given.
+
+        Raises:
+            ServingError: BODY_TOO_LARGE, BODY_TOO_SLOW, CLIENT_GONE or UNSUPPORTED_ENCODING.
+        """
+        if head.encoding and head.encoding.lower() != b"identity":
+            raise ServingError(
+                ErrorKind.UNSUPPORTED_ENCODING,
+                "compressed bodies are not supported: send plain JSON",
+            )
+        if head.is_binary:
+            raise ServingError(
+                ErrorKind.UNSUPPORTED_ENCODING, "binary tensor data is not supported: use JSON"
+            )
+        if head.content_length is not None and head.content_length > self._max_bytes:
+            raise _too_large(self._max_bytes, f"{head.content_length} bytes")
+        task = asyncio.current_task()
+        if task is None:
+            return await self._read(receive)
+        self._reading[task] = deadline
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+        try:
+            return await self._read(receive)
+        except asyncio.CancelledError:
+            if task not in self._expired:
+                raise
+            task.uncancel()
+            text = "the body did not arrive within the request timeout"
+            raise ServingError(ErrorKind.BODY_TOO_SLOW, text) from None
+        finally:
+            del self._reading[task]
+            self._expired.discard(task)
+
+    async def _read(self, receive: Receive) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ServingError(ErrorKind.CLIENT_GONE, "the client closed the connection")
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise _too_large(self._max_bytes, "more")
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunk if len(chunks) == 1 else b"".join(chunks)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for task, deadline in self._reading.items():
+            if deadline <= now and task not in self._expired:
+                self._expired.add(task)
+                task.cancel()
+        running = asyncio.get_running_loop()
+        self._timer = running.call_later(_SWEEP_SECONDS, self._sweep) if self._reading else None
 
 
 def _too_large(max_bytes: int, got: str) -> ServingError:

@@ -1,0 +1,275 @@
+"""The bodies of both protocols: what is not their shape is refused with a path, and what is comes through."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.rest.codec import Codec, Identity, PredictCodec, V2Codec
+from canarium_runtime.testing import model_spec, tensor
+
+SPEC = model_spec(
+    [tensor("x", "FP32", None, 2), tensor("t", "BYTES", None)],
+    [tensor("y", "FP32", None), tensor("label", "BYTES", None), tensor("m", "FP32", None, 2)],
+)
+ONE = model_spec()
+IDENTITY = Identity("fraud", "7", "r1")
+X = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("codec", "body", "kind", "message"),
+    [
+        pytest.param(V2Codec(), b"{", ErrorKind.MALFORMED, "not valid JSON", id="not JSON"),
+        pytest.param(
+            V2Codec(),
+            b"[]",
+            ErrorKind.MALFORMED,
+            "body: expected an object, got an array of 0",
+            id="list",
+        ),
+        pytest.param(
+            V2Codec(),
+            {},
+            ErrorKind.MALFORMED,
+            "inputs: expected an array of tensors, got null",
+            id="none",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [1]},
+            ErrorKind.MALFORMED,
+            r"inputs\[0\]: expected an object",
+            id="number",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [{}]},
+            ErrorKind.MALFORMED,
+            r"inputs\[0\].name: expected a string",
+            id="no name",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X | {"name": "q"}]},
+            ErrorKind.INVALID,
+            r"inputs\[0\].name: expected one of \['x', 't'\], got a string \"q\"",
+            id="unknown name",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X, X]},
+            ErrorKind.INVALID,
+            r"inputs\[1\].name: .*once",
+            id="twice",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X | {"datatype": "FP64"}]},
+            ErrorKind.INVALID,
+            r"inputs\[0\].datatype: expected FP32, got FP64",
+            id="another datatype",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X | {"datatype": "F"}]},
+            ErrorKind.MALFORMED,
+            "expected one of BOOL",
+            id="no datatype",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X | {"datatype": 1}]},
+            ErrorKind.MALFORMED,
+            "a datatype's name",
+            id="type",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X | {"shape": [True, 2]}]},
+            ErrorKind.MALFORMED,
+            "an array of sizes",
+            id="shape",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X | {"shape": [-1, 2]}]},
+            ErrorKind.MALFORMED,
+            "an array of sizes",
+            id="minus one",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [{k: v for k, v in X.items() if k != "data"}]},
+            ErrorKind.MALFORMED,
+            r"inputs\[0\].data: expected an array, got null",
+            id="no data",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X], "outputs": [{"name": "q"}]},
+            ErrorKind.INVALID,
+            r"outputs\[0\].name",
+            id="output",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X], "outputs": [1]},
+            ErrorKind.MALFORMED,
+            r"outputs\[0\]",
+            id="output type",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X], "outputs": [{"name": "y", "parameters": 3}]},
+            ErrorKind.MALFORMED,
+            r"outputs\[0\].parameters",
+            id="output parameters",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X], "outputs": 1},
+            ErrorKind.MALFORMED,
+            "outputs: expected",
+            id="outputs",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]},
+            ErrorKind.UNSUPPORTED_ENCODING,
+            "use JSON",
+            id="binary output",
+        ),
+        pytest.param(
+            V2Codec(),
+            {"inputs": [X], "id": 3},
+            ErrorKind.MALFORMED,
+            "id: expected a string",
+            id="id",
+        ),
+        pytest.param(
+            PredictCodec(), {}, ErrorKind.MALFORMED, 'either "inputs" or "instances"', id="neither"
+        ),
+        pytest.param(
+            PredictCodec(),
+            {"inputs": {}, "instances": []},
+            ErrorKind.MALFORMED,
+            "either",
+            id="both",
+        ),
+        pytest.param(
+            PredictCodec(),
+            {"inputs": []},
+            ErrorKind.MALFORMED,
+            "inputs: expected an object",
+            id="no names",
+        ),
+        pytest.param(
+            PredictCodec(),
+            {"instances": []},
+            ErrorKind.MALFORMED,
+            "at least one row",
+            id="no instance",
+        ),
+        pytest.param(
+            PredictCodec(),
+            {"instances": [[1, 2]]},
+            ErrorKind.INVALID,
+            r"instances\[0\]: .*\['x', 't'\]",
+            id="no object",
+        ),
+        pytest.param(
+            PredictCodec(),
+            {"instances": [{"x": [1, 2], "t": "a"}, {"x": [1, 2]}]},
+            ErrorKind.INVALID,
+            r"instances\[1\]: expected an object with \['t', 'x'\], like the first, got an object with \['x'\]",
+            id="instances differ",
+        ),
+    ],
+)
+def test_a_body_of_another_shape_is_refused(
+    codec: Codec, body: Any, kind: ErrorKind, message: str
+) -> None:
+    """World: a body; world: the kind of refusal and the path in its message."""
+    with pytest.raises(ServingError, match=message) as caught:
+        codec.decode(body if isinstance(body, bytes) else orjson.dumps(body), SPEC)
+    assert caught.value.kind is kind
+
+
+def test_a_v2_request_comes_through() -> None:
+    """Tensors, wanted outputs and id are read."""
+    call = V2Codec().decode(
+        orjson.dumps({"id": "a", "inputs": [X], "outputs": [{"name": "label"}]}), SPEC
+    )
+    assert call.tensors["x"].values == [1, 2]
+    assert call.tensors["x"].shape == (1, 2)
+    assert (call.outputs, call.id) == (["label"], "a")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param({"inputs": {"x": [[1, 2]]}}, {"x": [[1, 2]]}, id="by name"),
+        pytest.param(
+            {"instances": [[1, 2], [3, 4]]}, {"x": [[1, 2], [3, 4]]}, id="rows of the only input"
+        ),
+        pytest.param(
+            {"instances": [{"x": [1, 2]}, {"x": [3, 4]}]},
+            {"x": [[1, 2], [3, 4]]},
+            id="rows as objects",
+        ),
+    ],
+)
+def test_a_simple_request_comes_through(body: Any, expected: dict[str, Any]) -> None:
+    """All three ways to write the same inputs."""
+    call = PredictCodec().decode(orjson.dumps(body), ONE)
+    assert {n: t.values for n, t in call.tensors.items()} == expected
+
+
+ARRAYS = [
+    np.array([1.5, np.nan], np.float32),
+    np.array(["a", "b"], object),
+    np.arange(4, dtype=np.float32).reshape(2, 2).T,
+]
+
+
+def test_a_v2_answer_is_flat_with_shapes() -> None:
+    """Outputs in row-major order whatever their memory order; NaN, which JSON lacks, is null."""
+    answer = orjson.loads(V2Codec().encode(SPEC, SPEC.output_names, ARRAYS, IDENTITY, "id1"))
+    assert answer == {
+        "model_name": "fraud",
+        "model_version": "7",
+        "id": "id1",
+        "outputs": [
+            {"name": "y", "datatype": "FP32", "shape": [2], "data": [1.5, None]},
+            {"name": "label", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]},
+            {"name": "m", "datatype": "FP32", "shape": [2, 2], "data": [0.0, 2.0, 1.0, 3.0]},
+        ],
+    }
+
+
+def test_a_simple_answer_is_nested_by_name() -> None:
+    """Outputs by name, and what answered."""
+    answer = orjson.loads(PredictCodec().encode(SPEC, SPEC.output_names, ARRAYS, IDENTITY, "id1"))
+    assert answer == {
+        "outputs": {"y": [1.5, None], "label": ["a", "b"], "m": [[0.0, 2.0], [1.0, 3.0]]},
+        "model_name": "fraud",
+        "model_version": "7",
+        "revision": "r1",
+        "id": "id1",
+    }
+
+
+@pytest.mark.parametrize(("value", "expected"), [(2.5, 2.5), (np.nan, None)])
+def test_a_scalar_output_is_written(value: float, expected: float | None) -> None:
+    """A model without axes has an answer too."""
+    spec = model_spec(outputs=[tensor("y", "FP32")], batchable=False)
+    array = np.array(value, np.float32)
+    assert orjson.loads(PredictCodec().encode(spec, ["y"], [array], IDENTITY, ""))["outputs"] == {
+        "y": expected
+    }
+    assert orjson.loads(V2Codec().encode(spec, ["y"], [array], IDENTITY, ""))["outputs"][0][
+        "data"
+    ] == [expected]
