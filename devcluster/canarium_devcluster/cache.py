@@ -11,12 +11,14 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from canarium_devcluster import cluster
 
 KEEP = 2  # of each kind: the current one and the one before, for switching branches
+UNUSED_SECONDS = 60 * 24 * 3600
 _KEY_CHARACTERS = 16
 
 
@@ -49,6 +51,7 @@ class Cache:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
             self._prune(kind)
+            self._forget_unused()
             return self.root / kind / key
 
     def _prune(self, kind: str) -> None:
@@ -57,6 +60,13 @@ class Cache:
         abandoned = [p for p in entries if p.name.startswith(".new-")]
         for path in [*complete[:-KEEP], *abandoned]:
             shutil.rmtree(path, ignore_errors=True)
+
+    def _forget_unused(self) -> None:
+        """Kinds that nobody makes any more would stay for ever otherwise."""
+        oldest = time.time() - UNUSED_SECONDS
+        for path in self.root.glob("*/[!.]*"):
+            if path.is_dir() and path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)
 
     def last_seconds(self, what: str) -> float | None:
         """How long ``what`` took last time."""

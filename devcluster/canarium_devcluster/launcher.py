@@ -121,10 +121,13 @@ def _build(workshop: Workshop, where: Addresses, gateway: str) -> addons.Addons:
 
 
 def _start(workshop: Workshop, mine: Cluster) -> None:
+    groups = workshop.builder.ensure_all()
     if mine.node() is not None:
         workshop.progress.say(f"The cluster '{mine.name}' runs; checking it.")
+        if node.outdated(mine, groups):
+            workshop.progress.say("It runs older binaries; `down` and `up` bring the new ones.")
         return
-    node.install(mine, workshop.builder.ensure_all(), workshop.component_image("pause"))
+    node.install(mine, groups, workshop.component_image("pause"))
     node.start(mine)
 
 

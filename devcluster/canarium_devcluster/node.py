@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -29,12 +30,29 @@ def install(cluster: Cluster, groups: Mapping[str, Path], pause: images.Image) -
     link.unlink(missing_ok=True)
     link.symlink_to("devcluster")
     write_json(cluster.config_file, cluster.config(pause.name))
+    write_json(_keys_file(cluster), _keys(groups))
     cluster.kubectl.write_text(
         "#!/bin/sh\n"
         f'KUBECONFIG="${{KUBECONFIG:-{cluster.kubeconfig}}}"; export KUBECONFIG\n'
         f'exec "{cluster.bin}/kubectl" "$@"\n'
     )
     cluster.kubectl.chmod(0o755)
+
+
+def outdated(cluster: Cluster, groups: Mapping[str, Path]) -> bool:
+    """Whether the running node was started from other binaries than ``groups``."""
+    try:
+        return bool(json.loads(_keys_file(cluster).read_text()) != _keys(groups))
+    except (OSError, ValueError):
+        return True
+
+
+def _keys(groups: Mapping[str, Path]) -> dict[str, str]:
+    return {name: groups[name].name for name in binaries.NODE_GROUPS}
+
+
+def _keys_file(cluster: Cluster) -> Path:
+    return cluster.directory / "binaries.json"
 
 
 def start(cluster: Cluster) -> None:

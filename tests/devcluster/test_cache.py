@@ -72,3 +72,12 @@ def test_durations_are_remembered(tmp_path: Path) -> None:
     cache.Cache(tmp_path).remember_seconds("x", 12.34)
     assert cache.Cache(tmp_path).last_seconds("x") == 12.3
     assert cache.Cache(tmp_path).last_seconds("y") is None
+
+
+def test_what_nobody_used_for_long_is_forgotten(tmp_path: Path) -> None:
+    """Even of kinds that are not made any more."""
+    store = cache.Cache(tmp_path)
+    path = store.get_or_make("old-kind", "a", lambda _target: None)
+    os.utime(path, (path.stat().st_mtime - cache.UNUSED_SECONDS - 1,) * 2)
+    make(store, "b")
+    assert store.get("old-kind", "a") is None
