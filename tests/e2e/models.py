@@ -1,0 +1,86 @@
+"""Tiny ONNX models, made on the spot: one that is right, one that fails on some inputs, one that is slow."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+FEATURES = 4
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A model's bytes."""
+
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    def config_map(self, name: str, namespace: str) -> dict[str, object]:
+        """Wrap it as a ConfigMap with the key model.onnx."""
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": namespace},
+            "binaryData": {"model.onnx": base64.b64encode(self.content).decode()},
+        }
+
+
+def _model(nodes: list[object], constants: dict[str, np.ndarray]) -> Artefact:
+    graph = helper.make_graph(
+        nodes,
+        "model",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, FEATURES])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model: ModelProto = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    return Artefact(model.SerializeToString())
+
+
+@cache
+def good(seed: int) -> Artefact:
+    """Make a linear model; another seed gives other weights, hence another revision."""
+    weights = np.random.default_rng(seed).normal(size=(FEATURES, 1)).astype(np.float32)
+    return _model([helper.make_node("MatMul", ["input", "w"], ["score"])], {"w": weights})
+
+
+@cache
+def failing() -> Artefact:
+    """Make a model whose preprocessing breaks when the first feature is 1 or more: an index out of bounds."""
+    return _model(
+        [
+            helper.make_node("Gather", ["input", "first"], ["feature"], axis=1),
+            helper.make_node("Cast", ["feature"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "index"], ["score"], axis=0),
+        ],
+        {"first": np.array([0], dtype=np.int64), "table": np.array([0.5], dtype=np.float32)},
+    )
+
+
+@cache
+def slow(size: int = 768) -> Artefact:
+    """Make a model that multiplies big matrices for nothing, tens of milliseconds of one core."""
+    rng = np.random.default_rng(1)
+    big = (rng.normal(size=(size, size)) / size**0.5).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["input", "w"], ["linear"]),
+        helper.make_node("ReduceSum", ["linear"], ["total"], keepdims=1),
+        helper.make_node("Mul", ["big", "total"], ["m0"]),
+    ]
+    for n in range(4):
+        nodes.append(helper.make_node("MatMul", [f"m{n}", "big"], [f"m{n + 1}"]))
+    nodes += [
+        helper.make_node("ReduceMean", ["m4"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["linear", "nothing"], ["score"]),
+    ]
+    weights = rng.normal(size=(FEATURES, 1)).astype(np.float32)
+    return _model(nodes, {"w": weights, "big": big, "zero": np.array(0, dtype=np.float32)})
