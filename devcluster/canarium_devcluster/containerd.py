@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 import time
@@ -52,27 +53,25 @@ def load_archive(cluster: Cluster, archive: Path) -> None:
 
 
 def _import(cluster: Cluster, image: Image, known: set[str]) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         _ctr(cluster, "images", "import", "-"),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-    )
-    watchdog = threading.Timer(_IMPORT_SECONDS, process.kill)
-    watchdog.start()
-    try:
-        if process.stdin is None:
-            raise AssertionError("opened with a pipe")
+    ) as process:
+        if process.stdin is None or process.stderr is None:
+            raise AssertionError("opened with pipes")
+        watchdog = threading.Timer(_IMPORT_SECONDS, process.kill)
+        watchdog.start()
         try:
-            with process.stdin as out:
+            # A broken pipe means that it failed; the reason is on its standard error.
+            with contextlib.suppress(BrokenPipeError), process.stdin as out:
                 image.write_archive(out, known=known)
-        except BrokenPipeError:
-            pass  # it failed; the reason is on its standard error
-        problem = process.stderr.read().decode(errors="replace") if process.stderr else ""
-        if process.wait() != 0:
-            raise _failed(image.name, problem)
-    finally:
-        watchdog.cancel()
+            problem = process.stderr.read().decode(errors="replace")
+            if process.wait() != 0:
+                raise _failed(image.name, problem)
+        finally:
+            watchdog.cancel()
 
 
 def _failed(what: str, problem: str) -> DevclusterError:

@@ -45,7 +45,8 @@ class PythonImages:
         constraints.txt.
         """
         wanted = sorted({*self._distribution(extras), *requirements})
-        layers = (self._python(), self._dependencies(wanted), self._source(name, list(packages)))
+        dependencies = [self._dependencies(wanted)] if wanted else []
+        layers = (self._python(), *dependencies, self._source(name, list(packages)))
         return images.Image(
             name=name,
             layers=layers,
@@ -101,8 +102,6 @@ class PythonImages:
         self, requirements: list[str], constraints: Path | None, root: Path, kind: str
     ) -> None:
         root.mkdir()
-        if not requirements:
-            return
         pinned = ["--constraint", str(constraints)] if constraints else []
         processes.run_logged(
             [
