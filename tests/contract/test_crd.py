@@ -1,0 +1,149 @@
+"""The CRD on a real API server: the rules that only CEL can hold, the samples, and what `kubectl get` shows."""
+
+import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import yaml
+
+from canarium_api.v1alpha1 import ModelDeploymentSpec
+from canarium_operator.core import validation
+from canarium_operator.errors import RejectedError
+
+from .world import COLLECTIONS, ROOT, RealWorld, call, object_of
+
+pytestmark = pytest.mark.cluster
+SAMPLES = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "manifests/samples").glob("*.yaml"))
+}
+
+
+def steps(*weights: int) -> dict[str, Any]:
+    return {"rollout": {"canary": {"steps": [{"weight": weight} for weight in weights]}}}
+
+
+def metrics(*found: dict[str, Any]) -> dict[str, Any]:
+    return {"rollout": {"analysis": {"metrics": list(found)}}}
+
+
+@pytest.mark.parametrize(
+    ("remedy", "spec"),
+    [
+        ("add the digest", {"model": {"uri": "http://models.example.com/a.onnx"}}),
+        ("lower the one or raise the other", {"autoscaling": {"minReplicas": 30}}),
+        ("set cpu or memory above 0", {"autoscaling": {"cpu": 0, "memory": 0}}),
+        ("reorder the steps", steps(5, 5)),
+        ("reorder the steps", steps(*range(1, 20), 1)),
+        ("unless the name is built in", metrics({"name": "fairness", "min": 1})),
+        (
+            "give the second check a name of its own",
+            metrics({"name": "error-rate"}, {"name": "error-rate"}),
+        ),
+    ],
+)
+async def test_a_rule_names_its_remedy(real: RealWorld, remedy: str, spec: dict[str, Any]) -> None:
+    """What the types cannot say, CEL rules refuse with a sentence that says what to do."""
+    with pytest.raises(RejectedError, match=remedy):
+        await real.put(object_of(real, **spec))
+
+
+@pytest.mark.parametrize("name", ["a" * 53, "7fraud", "fraud.v2"])
+async def test_a_name_that_no_service_could_have_is_refused(real: RealWorld, name: str) -> None:
+    """Services are named after the object, so its name is checked before anything exists."""
+    with pytest.raises(RejectedError, match=r"metadata\.name must"):
+        await real.put(object_of(real, name))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"uri": "http://models.example.com/a.onnx", "sha256": "0" * 64}},
+        {"model": {"uri": "pvc://models/a/b.onnx"}},
+        {"model": {"uri": "configmap://tiny/model.onnx"}},
+        {"model": {"uri": "file:///models/model.onnx"}},
+        {"autoscaling": {"minReplicas": 20, "maxReplicas": 20, "memory": 0}},
+        steps(*range(1, 21)),
+        metrics(
+            {"name": "error-rate", "max": "1%", "maxIncrease": 0.001},
+            {"name": "latency-p99", "max": "200ms", "maxRatio": 2},
+            {"name": "agreement", "query": "sum(agree)", "min": 0.98, "max": 1},
+        ),
+        metrics(),
+        {"serving": {"resources": {"limits": {"cpu": 2, "memory": "1.5Gi", "nvidia.com/gpu": 1}}}},
+        {"serving": {"affinity": {"nodeAffinity": {"x": [1]}}, "tolerations": [{"key": "spot"}]}},
+        {
+            "traffic": {
+                "gateway": {"name": "g", "namespace": "infra"},
+                "hostnames": ["*.example.com"],
+            }
+        },
+    ],
+)
+async def test_a_good_spec_is_stored_and_understood(real: RealWorld, spec: dict[str, Any]) -> None:
+    """What the schema admits, the operator's own types read back; numbers and strings alike for limits and
+    quantities.
+    """
+    ref = await real.put(object_of(real, **spec))
+    body = await real.cluster.get(ref)
+    assert body is not None
+    assert isinstance(validation.parse_spec(body["spec"]), ModelDeploymentSpec)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+async def test_a_sample_is_accepted(real: RealWorld, sample: str) -> None:
+    """Every sample in manifests/ is valid, for the API server and for the operator."""
+    manifest = copy.deepcopy(SAMPLES[sample])
+    manifest["metadata"]["namespace"] = real.namespace
+    ref = await real.put(manifest)
+    body = await real.cluster.get(ref)
+    assert body is not None
+    spec = validation.parse_spec(body["spec"])
+    assert isinstance(spec, ModelDeploymentSpec)
+    assert validation.validate(spec) == []
+
+
+async def test_kubectl_get_shows_what_a_rollout_does(real: RealWorld) -> None:
+    """The printer columns find their cells in the status."""
+    ref = await real.put(object_of(real))
+    body = await real.cluster.get(ref)
+    assert body is not None
+    now = datetime.now(UTC).isoformat()
+    ready = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "AwaitingSamples",
+        "message": "m",
+        "lastTransitionTime": now,
+        "observedGeneration": 1,
+    }
+    status = {
+        "observedGeneration": 1,
+        "phase": "Canary",
+        "message": "step 2/6",
+        "conditions": [ready],
+        "rollout": {"steps": 6, "weights": [1, 5], "weight": 5, "startedAt": now},
+        "summary": {"step": "2/6", "canary": "v7@9c1fab12", "stable": "v6@41aa0000"},
+    }
+    await real.cluster.apply_status({**body, "status": status})
+    table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    path = COLLECTIONS["ModelDeployment"].format(ns=real.namespace)
+    _, shown = await call(real.api, "GET", path, headers=table)
+    names = [column["name"] for column in shown["columnDefinitions"]]
+    row = dict(zip(names, shown["rows"][0]["cells"], strict=True))
+    assert names == [
+        "Name", "Ready", "Phase", "Step", "Weight", "Canary", "Stable", "Reason", "Age", "Message",
+    ]  # fmt: skip
+    assert row | {"Age": ""} == {
+        "Name": "fraud",
+        "Ready": "False",
+        "Phase": "Canary",
+        "Step": "2/6",
+        "Weight": 5,
+        "Canary": "v7@9c1fab12",
+        "Stable": "v6@41aa0000",
+        "Reason": "AwaitingSamples",
+        "Age": "",
+        "Message": "step 2/6",
+    }
