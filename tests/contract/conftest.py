@@ -18,6 +18,8 @@ from .world import ROOT, FakeWorld, RealWorld, World, call
 
 CRD = ROOT / "crds/canarium.dev_modeldeployments.yaml"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_with_crd: set[str] = set()
+"""Kubeconfigs whose cluster has been given the CRD: once for all tests, though each test has its own event loop."""
 
 
 @pytest.fixture
@@ -27,20 +29,24 @@ async def api() -> AsyncIterator[ApiClient]:
     if not kubeconfig:
         pytest.skip("CANARIUM_TEST_KUBECONFIG is not set: no real cluster to test against")
     async with connect(kubeconfig) as client:
-        manifest = yaml.safe_load(CRD.read_text(encoding="utf-8"))
-        path = f"{_CRDS}/{manifest['metadata']['name']}"
-        status, body = await call(
-            client, "PATCH", f"{path}?fieldManager=tests&force=true", manifest
-        )
-        assert status < 300, body
-        await _established(client, path)
+        if kubeconfig not in _with_crd:
+            await _install_crd(client)
+            _with_crd.add(kubeconfig)
         yield client
+
+
+async def _install_crd(client: ApiClient) -> None:
+    manifest = yaml.safe_load(CRD.read_text(encoding="utf-8"))
+    path = f"{_CRDS}/{manifest['metadata']['name']}"
+    status, body = await call(client, "PATCH", f"{path}?fieldManager=tests&force=true", manifest)
+    assert status < 300, body
+    await _established(client, path)
 
 
 async def _established(client: ApiClient, path: str) -> None:
     async def look() -> bool:
         _, body = await call(client, "GET", path)
-        conditions = body.get("status", {}).get("conditions", [])
+        conditions = body.get("status", {}).get("conditions") or []
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
     await RealWorld(client, "").eventually("the CRD is established", look)
