@@ -68,19 +68,17 @@ def failing() -> Artefact:
 @cache
 def slow(size: int = 768) -> Artefact:
     """Make a model that multiplies big matrices for nothing, tens of milliseconds of one core."""
-    rng = np.random.default_rng(1)
-    big = (rng.normal(size=(size, size)) / size**0.5).astype(np.float32)
     nodes = [
         helper.make_node("MatMul", ["input", "w"], ["linear"]),
         helper.make_node("ReduceSum", ["linear"], ["total"], keepdims=1),
-        helper.make_node("Mul", ["big", "total"], ["m0"]),
-    ]
-    for n in range(4):
-        nodes.append(helper.make_node("MatMul", [f"m{n}", "big"], [f"m{n + 1}"]))
-    nodes += [
+        # The matrix is made by the model itself: a file with it would be too large for a ConfigMap.
+        helper.make_node("ConstantOfShape", ["shape"], ["ones"]),
+        helper.make_node("Add", ["ones", "total"], ["m0"]),
+        *(helper.make_node("MatMul", [f"m{n}", "m0"], [f"m{n + 1}"]) for n in range(4)),
         helper.make_node("ReduceMean", ["m4"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
         helper.make_node("Add", ["linear", "nothing"], ["score"]),
     ]
-    weights = rng.normal(size=(FEATURES, 1)).astype(np.float32)
-    return _model(nodes, {"w": weights, "big": big, "zero": np.array(0, dtype=np.float32)})
+    weights = np.full((FEATURES, 1), 0.001, dtype=np.float32)
+    shape = np.array([size, size], dtype=np.int64)
+    return _model(nodes, {"w": weights, "shape": shape, "zero": np.array(0, dtype=np.float32)})

@@ -29,6 +29,7 @@ class RouteWatch:
     """(epoch, step, weight asked for), in order."""
 
     def __enter__(self) -> "RouteWatch":
+        self._readers: list[threading.Thread] = []
         self._processes = [
             self._follow("httproutes.gateway.networking.k8s.io", self._route),
             self._follow("modeldeployments.canarium.dev", self._status),
@@ -39,6 +40,8 @@ class RouteWatch:
         for process in self._processes:
             process.terminate()
             process.wait(timeout=10)
+        for reader in self._readers:
+            reader.join(timeout=10)
 
     def _follow(self, kind, take):  # type: ignore[no-untyped-def]
         kubectl = self.world.kubectl
@@ -48,13 +51,15 @@ class RouteWatch:
         def read() -> None:
             decoder, text = json.JSONDecoder(), ""
             assert process.stdout is not None
-            for line in process.stdout:
-                text += line
-                if line.startswith("}"):
-                    take(decoder.decode(text))
-                    text = ""
+            with process.stdout as lines:
+                for line in lines:
+                    text += line
+                    if line.startswith("}"):
+                        take(decoder.decode(text))
+                        text = ""
 
-        threading.Thread(target=read, daemon=True).start()
+        self._readers.append(threading.Thread(target=read, daemon=True))
+        self._readers[-1].start()
         return process
 
     def _route(self, body: dict) -> None:  # type: ignore[type-arg]
