@@ -222,7 +222,7 @@ def test_a_wrong_file_is_left_alone(make_repository: MakeRepository, tmp_path: P
     """The server deletes only what it has downloaded."""
     path = tmp_path / "m.onnx"
     path.write_bytes(CONTENT)
-    with pytest.raises(LoadError, match="set model.sha256"):
+    with pytest.raises(LoadError, match=r"set model\.sha256"):
         make_repository().fetch(path.as_uri(), "0" * 64)
     assert path.exists()
 
