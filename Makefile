@@ -6,29 +6,79 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := operator,runtime,onnx,cli,devcluster,demo
 STAMP := $(VENV)/.installed
+PACKAGES := api/canarium_api operator/canarium_operator runtime/canarium_runtime cli/canarium_cli \
+  devcluster/canarium_devcluster demo/canarium_demo
+QUICK := tests/unit tests/property tests/docs tests/devcluster tests/integration tests/contract
+CLUSTER ?= canarium-test
+SEEDS ?= 300
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+say = @printf '\033[1m==> %s\033[0m\n'
 
 .PHONY: help
 help: ## list the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- set-up
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo "==> .venv: installing Python packages (once, and when pyproject.toml or constraints.txt change)"
+	$(say) '.venv: installing Python packages (once, and again when pyproject.toml or constraints.txt change; a minute or two)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' --constraint constraints.txt
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]' --group lint --group test
+	@$(PIP) --upgrade 'pip>=25.1'
+	@$(PIP) --constraint constraints.txt --editable '.[$(EXTRAS)]' --group lint --group test
 	@touch $@
 
-.PHONY: setup
+.PHONY: setup system
 setup: $(STAMP) ## make .venv/ with everything in it
+system: $(STAMP) # Debian packages that the embedded cluster and the benchmarks need
+	@$(BIN)/python -m canarium_devcluster system-packages
 
-.PHONY: fmt lint types arch
-fmt: $(STAMP) ## format the code and mend what can be mended by itself
+# --- quick checks, in seconds
+
+.PHONY: fmt lint types arch unit sim generate verify
+fmt: $(STAMP) ## format the code and mend what mends itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-lint: $(STAMP) ## ruff: style and common mistakes
+lint: $(STAMP) ## ruff; gofmt and go vet for devcluster/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@test -z "$$(gofmt -l devcluster/cmd devcluster/internal)" || { gofmt -l devcluster/cmd devcluster/internal; exit 1; }
 types: $(STAMP) ## mypy, strict
-	$(BIN)/mypy api/canarium_api operator/canarium_operator runtime/canarium_runtime cli/canarium_cli devcluster/canarium_devcluster
+	$(BIN)/mypy $(PACKAGES)
 arch: $(STAMP) ## import-linter: who may import whom
 	$(BIN)/lint-imports
+unit: $(STAMP) ## unit, property and integration tests; no cluster
+	$(BIN)/pytest -q -m 'not cluster' $(QUICK)
+sim: $(STAMP) ## whole rollouts in virtual time; SEEDS=10000 for more
+	SEEDS=$(SEEDS) $(BIN)/pytest -q tests/simulation
+generate: $(STAMP) ## write the CRD and the reference pages anew
+	$(BIN)/python -m canarium_api.crdgen
+	$(BIN)/python docs/generate.py
+verify: $(STAMP) ## fail when generated files are stale
+	$(BIN)/python -m canarium_api.crdgen --check
+	$(BIN)/python docs/generate.py --check
+
+# --- the real things
+
+.PHONY: isolate cluster cluster-down e2e lifecycle test ci demo bench
+isolate: $(STAMP) ## install operator and runtime alone: neither may bring the other's libraries
+	$(BIN)/python tests/isolation.py
+cluster: system ## bring the test cluster up and load both images; CLUSTER=name
+	$(say) 'test cluster $(CLUSTER): up (the first build takes long and says so)'
+	@$(BIN)/python -m canarium_devcluster up --name $(CLUSTER) --fresh
+	@$(BIN)/python -m canarium_devcluster load-dev --name $(CLUSTER)
+cluster-down: $(STAMP) ## take the test cluster down
+	@$(BIN)/python -m canarium_devcluster down --name $(CLUSTER)
+e2e: cluster ## contract and end-to-end tests on the test cluster; ARGS='-k promoted'
+	$(say) 'contract and end-to-end tests on $(CLUSTER)'
+	@CANARIUM_TEST_CLUSTER=$(CLUSTER) \
+	CANARIUM_TEST_KUBECONFIG=$$($(BIN)/python -m canarium_devcluster kubeconfig --name $(CLUSTER)) \
+	$(BIN)/pytest -v -m cluster tests/contract tests/e2e --junitxml=build/e2e/results.xml $(ARGS); \
+	status=$$?; $(BIN)/python -m canarium_devcluster down --name $(CLUSTER); exit $$status
+lifecycle: system ## tests of the embedded cluster itself: two at once, kill -9, nothing left behind
+	$(BIN)/pytest -v -m cluster tests/devcluster
+test: unit sim e2e lifecycle ## everything: quick tests, simulation, real cluster
+ci: lint types arch verify isolate test ## what .ci/run runs
+demo: system ## watch a good version promoted and a bad one taken back
+	@$(BIN)/python -m canarium_demo $(ARGS)
+bench: system ## compare the runtime with MLServer; see benchmarks/README.md
+	$(BIN)/python benchmarks/runtime/compare.py $(ARGS)
