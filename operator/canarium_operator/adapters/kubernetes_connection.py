@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import yaml
 from kubernetes.aio import client, config
 
 from canarium_operator.errors import ClusterError
@@ -37,7 +38,7 @@ async def connect(
                 persist_config=False,
             )
         api = client.ApiClient(configuration)
-    except (config.ConfigException, OSError, ValueError, TypeError) as error:
+    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError) as error:
         where = (
             "the pod's service account"
             if in_cluster
