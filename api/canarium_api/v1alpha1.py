@@ -205,7 +205,8 @@ class MetricSpec(ApiModel):
     model_config = _rules(
         (
             "has(self.query) || self.name == 'error-rate' || self.name.matches('^latency-p[0-9]{2}$')",
-            "metrics[].query is required unless the name is built in: error-rate, or latency-p followed by two digits (latency-p95)",
+            "metrics[].query is required unless the name is built in: error-rate, or latency-p followed by "
+            "two digits (latency-p95)",
         ),
     )
 
