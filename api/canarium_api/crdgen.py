@@ -219,6 +219,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m canarium_api.crdgen", description=__doc__)
     parser.add_argument(
         "--check",
+        nargs="?",
+        const=Path(),
         metavar="DIR",
         type=Path,
         help="compare with the files below DIR instead of writing",
