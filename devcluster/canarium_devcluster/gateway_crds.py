@@ -27,9 +27,13 @@ _KIND = "gateway-crds"
 _SECONDS = 120
 
 
+def fetched(workshop: Workshop) -> bool:
+    """Whether the network is not needed for them."""
+    return workshop.cache.get(_KIND, _key()) is not None
+
+
 def documents(workshop: Workshop) -> list[dict[str, Any]]:
     """The CustomResourceDefinitions."""
-    key = cache.key_of([MODULE, VERSION, _SUM])
 
     def fill(target: Path) -> None:
         with workshop.progress.step(f"Fetching the Gateway API {VERSION}", remember=_KIND):
@@ -42,8 +46,12 @@ def documents(workshop: Workshop) -> list[dict[str, Any]]:
             # As JSON, which loads in a tenth of the time of YAML.
             (target / "crds.json").write_text(json.dumps(wanted))
 
-    folder = workshop.cache.get_or_make(_KIND, key, fill)
+    folder = workshop.cache.get_or_make(_KIND, _key(), fill)
     return list(json.loads((folder / "crds.json").read_text()))
+
+
+def _key() -> str:
+    return cache.key_of([MODULE, VERSION, _SUM])
 
 
 def _download() -> Path:

@@ -7,7 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from canarium_devcluster import addons, cluster, containerd, gateways, kube, node, preflight
+from canarium_devcluster import (
+    addons,
+    cluster,
+    containerd,
+    gateway_crds,
+    gateways,
+    kube,
+    node,
+    preflight,
+)
 from canarium_devcluster.addresses import Addresses
 from canarium_devcluster.cluster import Cluster
 from canarium_devcluster.errors import DevclusterError
@@ -20,7 +29,7 @@ _READY_SECONDS = 180.0
 
 def build(workshop: Workshop, gateway: str = gateways.DEFAULT) -> addons.Addons:
     """Make everything that a cluster needs, without starting one."""
-    _check_machine(workshop)
+    _check_machine(workshop, gateway)
     return _build(workshop, Addresses(0), gateway)
 
 
@@ -32,7 +41,7 @@ def up(
     gateway: str = gateways.DEFAULT,
 ) -> Cluster:
     """Bring a cluster up, or repair one that runs; returns when all add-ons are ready."""
-    _check_machine(workshop)
+    _check_machine(workshop, gateway)
     state = workshop.layout.state
     mine = cluster.open_or_create(state, name)
     with cluster.locked(state / f".{name}.lock"):
@@ -61,7 +70,10 @@ def up(
 def down(workshop: Workshop, name: str, *, purge: bool = False) -> None:
     """Stop a cluster; with ``purge`` its directory goes too, and its addresses are free again."""
     state = workshop.layout.state
-    mine = cluster.get(state, name)
+    mine = cluster.existing(state).get(name)
+    if mine is None:
+        workshop.progress.say(f"There is no cluster '{name}', so nothing to do.")
+        return
     with cluster.locked(state / f".{name}.lock"):
         node.stop(mine)
         if purge:
@@ -93,11 +105,16 @@ def load_archive(workshop: Workshop, name: str, archive: Path) -> None:
     containerd.load_archive(running(workshop, name), archive)
 
 
-def _check_machine(workshop: Workshop) -> None:
+def _check_machine(workshop: Workshop, gateway: str) -> None:
     where = workshop.layout
     probes = preflight.machine_probes()
     # Without go nothing can be asked of the cache; the tools are checked as for a build then.
-    must_build = not probes.go_version() or bool(workshop.builder.missing())
+    must_build = not (
+        probes.go_version()
+        and not workshop.builder.missing()
+        and gateway_crds.fetched(workshop)
+        and gateways.get(gateway).fetched(workshop)
+    )
     preflight.require(
         preflight.check(
             probes,

@@ -18,7 +18,8 @@ from canarium_devcluster import cluster, launcher, workshop
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-NAMESPACE = "test-addons"
+CLUSTER = "test-addons"
+NAMESPACE = "served"
 IMAGE = "canarium.dev/devcluster-test:dev"
 PROGRAM = """
 import http.server, os
@@ -170,7 +171,7 @@ class Running:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     shop = workshop.open_workshop()
-    mine = launcher.up(shop)
+    mine = launcher.up(shop, CLUSTER)
     package = tmp_path_factory.mktemp("source") / "served"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -198,7 +199,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     found.apply(route(0))
     until("the route is served", lambda: found.through_gateway() == "one")
     yield found
-    found.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    launcher.down(shop, CLUSTER, purge=True)
 
 
 def test_an_unchanged_image_is_not_loaded_again(running: Running) -> None:

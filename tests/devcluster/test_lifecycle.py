@@ -3,7 +3,6 @@
 These clusters have names of their own, so that one that a developer works with goes on.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -19,7 +18,6 @@ from typing import Any
 import pytest
 
 from canarium_devcluster import cluster, inspection, launcher, layout, workshop
-from canarium_devcluster.errors import DevclusterError
 
 from . import machine
 
@@ -83,8 +81,7 @@ def open_cluster(name: str) -> cluster.Cluster:
 
 
 def remove(name: str) -> None:
-    with contextlib.suppress(DevclusterError):  # it is not there
-        launcher.down(workshop.open_workshop(), name, purge=True)
+    launcher.down(workshop.open_workshop(), name, purge=True)
 
 
 def nothing_is_left(before: dict[str, set[str]]) -> None:

@@ -20,3 +20,5 @@ class Gateway:
     deployments: tuple[str, ...]
     # Placeholder in the manifests -> image.
     images: Callable[[Workshop], Mapping[str, Image]]
+    # Whether the network is not needed for the images.
+    fetched: Callable[[Workshop], bool]

