@@ -94,6 +94,13 @@ def test_pods_are_counted_themselves() -> None:
     assert (workload.spec_replicas, workload.replicas, workload.ready_replicas) == (2, 2, 1)
 
 
+def test_a_deployment_that_lost_its_label_belongs_to_no_revision() -> None:
+    """The next apply gives the label back."""
+    deployment = live()["Deployment"]
+    del deployment["metadata"]["labels"][naming.REVISION_LABEL]
+    assert observe([deployment], SPEC).workloads == {}
+
+
 def test_a_revision_without_a_deployment_has_no_pods() -> None:
     """It was never made, or is gone."""
     assert observe([pod(ready=True)], SPEC).workloads == {}
