@@ -193,7 +193,7 @@ async def test_requests_under_way_are_finished(start_server: StartServer, tmp_pa
     ):
         tasks = [
             asyncio.create_task(http.post(server.url + "/predict", json={"instances": [[1]]}))
-            for _ in range(16)
+            for _ in range(8)
         ]
         while _inflight((await probe.get(server.url + "/metrics")).text) < 2:
             assert not all(t.done() for t in tasks), "the model is too quick for this test"
