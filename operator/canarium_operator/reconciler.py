@@ -43,6 +43,8 @@ Report = Callable[[ObjectRef, ModelDeploymentStatus | None], None]
 class _Memory:
     """What this process knows of an object and may lose: only when to repair, and what was refused."""
 
+    uid: str = ""
+    """Of the object that this is about: another one of the same name starts afresh."""
     applied_all_at: datetime | None = None
     announced_epoch: int = -1
     rejection: tuple[int, str] | None = None
@@ -88,6 +90,11 @@ class Reconciler:
             return None
         ref = replace(ref, uid=body["metadata"]["uid"])
         memory = self._memories.get(key, _Memory())
+        if memory.uid != ref.uid:
+            memory = _Memory(uid=ref.uid)
+        # Before anything new is decided: whoever wrote the latest transition may have died before it was announced.
+        before = ModelDeploymentStatus.from_manifest(body.get("status") or {})
+        memory = await self._announce(ref, before, memory)
         children = await self._cluster.children(ref)
         given = self._assemble(ref, body, children, memory)
         if isinstance(given, ModelDeploymentStatus):
@@ -97,8 +104,9 @@ class Reconciler:
         given = replace(given, readings=await self._measure(due_queries(given)))
         decision = advance(given)
         status = present(given, decision)
+        for note in given.observed.notes:
+            log.warning("%s: %s", ref, note)
         await self._record(ref, body, status)
-        memory = await self._announce(ref, status, memory)
         self._memories[key] = memory
         full = memory.applied_all_at is None or given.now >= memory.applied_all_at + self._resync
         plan = make_plan(ref, given.spec, status, given.observed, given.wanted)
@@ -108,13 +116,14 @@ class Reconciler:
         except (RejectedError, ForbiddenError) as error:
             rejection = (given.generation, str(error))
             known = memory.rejection
-            self._memories[key] = replace(memory, rejection=rejection)
+            memory = await self._announce(ref, status, replace(memory, rejection=rejection))
+            self._memories[key] = memory
             # The next pass puts it into the status; after that, it is tried again at leisure.
             return timedelta(0) if known != rejection else REJECTION_RETRY
         memory = replace(memory, rejection=None)
         if full:
             memory = replace(memory, applied_all_at=given.now)
-        self._memories[key] = memory
+        self._memories[key] = memory = await self._announce(ref, status, memory)
         return self._until_next(decision, memory, had_rejection=given.rejection is not None)
 
     def _assemble(
@@ -190,7 +199,11 @@ class Reconciler:
             warning=transition.warning,
             at=transition.at,
         )
-        await self._cluster.record_event(ref, event)
+        try:
+            await self._cluster.record_event(ref, event)
+        except (RejectedError, ForbiddenError) as error:
+            # A namespace that is going away takes no Events; that must not keep traffic from moving.
+            log.warning("%s: %s not announced: %s", ref, transition.reason, error)
         log.info("%s: %s: %s", ref, transition.reason, transition.message)
         return replace(memory, announced_epoch=transition.epoch)
 

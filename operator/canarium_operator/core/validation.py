@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from canarium_api import metric_names
 from canarium_api.quantity import parse_quantity
 from canarium_api.v1alpha1 import MetricSpec, ModelDeploymentSpec
 from canarium_operator.core.rollout import analysis
@@ -123,7 +124,7 @@ def _metric(metric: MetricSpec, field: str) -> list[Problem]:
             Problem(field=f"{field}.min", message="above max, so nothing could pass: swap them")
         )
     if metric.query is None:
-        return problems
+        return problems + _builtin(metric, field)
     names = _PLACEHOLDER.findall(metric.query)
     unknown = sorted(set(names) - set(analysis.PLACEHOLDERS))
     if unknown:
@@ -141,3 +142,14 @@ def _metric(metric: MetricSpec, field: str) -> list[Problem]:
             )
         )
     return problems
+
+
+def _builtin(metric: MetricSpec, field: str) -> list[Problem]:
+    """Refuse a latency limit that no histogram of the server could ever exceed."""
+    top = metric_names.DURATION_BUCKETS[-1]
+    if analysis.LATENCY.match(metric.name) and metric.max is not None and metric.max >= top:
+        message = (
+            f"above the server's largest bucket, so nothing could fail: set less than {top:g}s"
+        )
+        return [Problem(field=f"{field}.max", message=message)]
+    return []

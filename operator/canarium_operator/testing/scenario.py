@@ -1,7 +1,7 @@
 """Builders of inputs of the rollout engine: worlds as rows of a test, with every part replaceable.
 
-`Scenario` is frozen; each method gives another one. `settle` plays the engine against itself with a cluster that does at once what is
-asked, so that a test can start in the middle of a rollout.
+`Scenario` is frozen; each method gives another one. `settle` plays the engine against itself with a cluster
+that does at once what is asked, so that a test can start in the middle of a rollout.
 """
 
 from collections.abc import Mapping
