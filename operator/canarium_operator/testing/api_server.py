@@ -4,8 +4,10 @@ Stored objects are never changed in place, only replaced, so that the controller
 without copying; what leaves towards the operator is copied.
 """
 
+import functools
 import itertools
 import json
+import marshal
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -22,6 +24,13 @@ _WITHOUT_GENERATION: Final = ("ConfigMap", "Service", "Pod", "HorizontalPodAutos
 _WATCHED: Final = (KIND, "Deployment", "Pod", "HTTPRoute")
 
 
+@functools.cache
+def _crd_schema() -> dict[str, Any]:
+    """Give the schema of ModelDeployments; made once, since it takes longer than a whole simulated rollout."""
+    schema: dict[str, Any] = make_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
+
+
 class FakeApiServer:
     """Objects, and the user's side of them."""
 
@@ -30,9 +39,7 @@ class FakeApiServer:
         """Told the ModelDeployment that a change of a watched object belongs to, as the operator's watches are."""
         self._objects: dict[str, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         self._numbers = itertools.count(1)
-        self._schema: dict[str, Any] = make_crd()["spec"]["versions"][0]["schema"][
-            "openAPIV3Schema"
-        ]
+        self._schema = _crd_schema()
 
     def put(self, manifest: Manifest) -> Manifest:
         """Create or update a ModelDeployment, as `kubectl apply` does; raises RejectedError where the schema refuses
@@ -70,11 +77,11 @@ class FakeApiServer:
     def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """Give a copy of an object."""
         found = self.live(kind, namespace, name)
-        return copied(found) if found is not None else None
+        return read_copy(found) if found is not None else None
 
     def all(self, kind: str) -> list[Manifest]:
         """Give copies of all objects of a kind, by name."""
-        return [copied(body) for body in self.each(kind)]
+        return [read_copy(body) for body in self.each(kind)]
 
     # --- without copies, for controllers and simulations: read, and never change in place
 
@@ -139,6 +146,12 @@ class FakeApiServer:
 def copied(value: Manifest) -> Manifest:
     """Copy by way of JSON, which also proves that it is JSON: no NaN, no infinity, no Python objects."""
     copy: Manifest = json.loads(json.dumps(value, allow_nan=False))
+    return copy
+
+
+def read_copy(value: Manifest) -> Manifest:
+    """Copy what is stored already, which is JSON for sure: ten times faster, and most of what a simulation does."""
+    copy: Manifest = marshal.loads(marshal.dumps(value))  # noqa: S302 - our own objects
     return copy
 
 

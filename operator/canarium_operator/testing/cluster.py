@@ -25,7 +25,7 @@ from canarium_operator.errors import (
     TransientClusterError,
 )
 from canarium_operator.ports import EventRecord
-from canarium_operator.testing.api_server import FakeApiServer, copied, owner_uids
+from canarium_operator.testing.api_server import FakeApiServer, copied, owner_uids, read_copy
 from canarium_operator.testing.controllers import Controllers
 
 CHILD_KINDS: Final = (
@@ -78,7 +78,7 @@ class FakeCluster(FakeApiServer):
         """List the children."""
         await self._enter(call := Call("children", KIND, ref.name))
         found = [
-            copied(child)
+            read_copy(child)
             for kind in CHILD_KINDS
             for child in self.each(kind)
             if _is_child(child, ref)
@@ -109,7 +109,7 @@ class FakeCluster(FakeApiServer):
         stored = self.store(merged)
         self._applied[stored["metadata"]["uid"]] = copied(manifest)
         self.after(call)
-        return copied(stored)
+        return read_copy(stored)
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """Apply a status."""
@@ -125,7 +125,7 @@ class FakeCluster(FakeApiServer):
                 raise ConflictError(msg)
         stored = self.store(self.admitted({**live, "status": copied(manifest["status"])}))
         self.after(call)
-        return copied(stored)
+        return read_copy(stored)
 
     async def scale(self, manifest: Manifest, replicas: int) -> None:
         """Raise replicas."""

@@ -74,7 +74,7 @@ class Controllers:
 
     def _autoscale(self, autoscaler: Manifest) -> None:
         spec = autoscaler["spec"]
-        target = self._cluster.find(
+        target = self._cluster.live(
             "Deployment", autoscaler["metadata"]["namespace"], spec["scaleTargetRef"]["name"]
         )
         if target is None or target["spec"]["replicas"] == 0:
