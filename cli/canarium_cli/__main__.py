@@ -72,10 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:
-        print(
-            f"canarium {words[0]}: the Python package {error.name!r} is missing: pip install 'canarium[{command.extra}]'",
-            file=sys.stderr,
-        )
+        install = f"pip install 'canarium[{command.extra}]'"
+        missing = f"the Python package {error.name!r} is missing"
+        print(f"canarium {words[0]}: {missing}: {install}", file=sys.stderr)
         return 2
     sys.argv = [f"canarium {words[0]}", *words[1:]]
     return int(module.main() or 0)
