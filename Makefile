@@ -12,6 +12,8 @@ QUICK := tests/unit tests/property tests/docs tests/devcluster tests/integration
 CLUSTER ?= canarium-test
 SEEDS ?= 300
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The flags of the cluster's own build, so that Go's build cache serves both.
+GO := CGO_ENABLED=0 GOFLAGS=-trimpath go
 say = @printf '\033[1m==> %s\033[0m\n'
 
 .PHONY: help
@@ -42,12 +44,14 @@ lint: $(STAMP) ## ruff; gofmt and go vet for devcluster/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@test -z "$$(gofmt -l devcluster/cmd devcluster/internal)" || { gofmt -l devcluster/cmd devcluster/internal; exit 1; }
+	cd devcluster && $(GO) vet ./internal/...
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy $(PACKAGES)
 arch: $(STAMP) ## import-linter: who may import whom
 	$(BIN)/lint-imports
 unit: $(STAMP) ## unit, property and integration tests; no cluster
 	$(BIN)/pytest -q -m 'not cluster' $(QUICK)
+	cd devcluster && $(GO) test ./internal/...
 sim: $(STAMP) ## whole rollouts in virtual time; SEEDS=10000 for more
 	SEEDS=$(SEEDS) $(BIN)/pytest -q tests/simulation
 generate: $(STAMP) ## write the CRD and the reference pages anew
