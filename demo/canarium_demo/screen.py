@@ -50,7 +50,7 @@ class Screen:
         self._console.rule(f"[bold]{title}", align="left")
 
     def say(self, text: str) -> None:
-        """Say what is going on."""
+        """Say what is going on, after all that has happened before."""
         self._report_news()
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
