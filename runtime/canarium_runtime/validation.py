@@ -6,6 +6,7 @@ for when there is one.
 """
 
 import math
+import struct
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -29,6 +30,9 @@ _ACCEPTED: dict[str, frozenset[type]] = {
     else frozenset({int})
     for name in DTYPES
 }
+_PACKED = {"FP16": "e", "FP32": "f"}
+"""Formats of the `struct` module, of standard size, which alone refuses what overflows. JSON's numbers are 64-bit
+floats, so these two can."""
 _KINDS = {
     dict: "an object",
     list: "an array",
@@ -103,12 +107,12 @@ def validate(
         if tensor is None:
             _refuse_names(model, tensors)
         arrays[spec.name] = to_array(spec, tensor)
-    rows = 1
-    if model.batchable or len(arrays) > 1:
-        rows = _check_sizes(model, tensors, arrays)
+    if model.has_tied_axes:
+        _check_sizes(model, tensors, arrays)
+    rows = arrays[model.inputs[0].name].shape[0] if model.batchable else 1
     names = model.output_names if outputs is None else tuple(outputs)
     key = (names, *[a.shape[1:] for a in arrays.values()])
-    return ValidatedInputs(arrays, rows if model.batchable else 1, key, names)
+    return ValidatedInputs(arrays, rows, key, names)
 
 
 def _refuse_names(model: ModelSpec, tensors: dict[str, RawTensor]) -> NoReturn:
@@ -120,7 +124,7 @@ def _refuse_names(model: ModelSpec, tensors: dict[str, RawTensor]) -> NoReturn:
     raise invalid("inputs", f"only the model's inputs {known}", f"also {extra}")
 
 
-def _check_sizes(model: ModelSpec, tensors: dict[str, RawTensor], arrays: dict[str, Array]) -> int:
+def _check_sizes(model: ModelSpec, tensors: dict[str, RawTensor], arrays: dict[str, Array]) -> None:
     """Hold every input to the same number of rows, and equal names of dimensions to equal sizes."""
     seen: dict[str, tuple[int, str]] = {}
     for spec in model.inputs:
@@ -137,7 +141,6 @@ def _check_sizes(model: ModelSpec, tensors: dict[str, RawTensor], arrays: dict[s
                     f"{size} in axis {axis} ({name}), as input {other!r} has",
                     str(array.shape[axis]),
                 )
-    return arrays[model.inputs[0].name].shape[0] if model.batchable else 1
 
 
 def to_array(spec: TensorSpec, tensor: RawTensor) -> Array:
@@ -198,9 +201,11 @@ def _path(index: int, shape: Sequence[int]) -> str:
 
 def _check_shape(spec: TensorSpec, tensor: RawTensor, shape: tuple[int, ...]) -> None:
     expected = spec.shape
-    fits = len(shape) == len(expected) and all(
-        not isinstance(e, int) or e == s for e, s in zip(expected, shape, strict=True)
-    )
+    fits = len(shape) == len(expected)
+    if fits:
+        for size, wanted in zip(shape, expected, strict=True):
+            if size != wanted and isinstance(wanted, int):
+                fits = False
     if not fits:
         field = (
             tensor.field if tensor.shape is None else tensor.field.removesuffix("data") + "shape"
@@ -244,9 +249,11 @@ def _convert(
     """Make a flat array; a number that the datatype cannot hold is refused rather than wrapped or made infinite."""
     dtype = DTYPES[spec.datatype]
     try:
-        with np.errstate(over="raise"):
-            return np.array(flat, dtype)
-    except (OverflowError, FloatingPointError):
+        if packed := _PACKED.get(spec.datatype):
+            # Refuses what numpy would make infinite, and is quicker.
+            return np.frombuffer(struct.pack(f"={len(flat)}{packed}", *flat), dtype)
+        return np.array(flat, dtype)
+    except OverflowError:
         pass
     at = next(i for i, v in enumerate(flat) if not _fits(dtype, v))
     raise invalid(

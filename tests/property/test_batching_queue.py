@@ -48,7 +48,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         target=items,
-        rows=st.integers(1, 3 * MAX_ROWS),
+        rows=st.integers(1, MAX_ROWS) | st.integers(MAX_ROWS, 3 * MAX_ROWS),
         key=st.sampled_from("ab"),
         patience=st.floats(0.1, 50, allow_nan=False),
     )
@@ -94,6 +94,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(busy=st.integers(0, 2))
     def take(self, busy: int) -> None:
         """The next batch keeps all laws, and waiting has its reason."""
+        rows_left = {key: self._rows_left(key) for key in "ab"}
         match self.queue.next_batch(self.now, busy):
             case Idle():
                 assert not self.waiting
@@ -104,6 +105,11 @@ class QueueMachine(RuleBasedStateMachine):
                     "a full batch never waits"
                 )
             case Batch() as batch:
+                first = batch.parts[0]
+                patience = min(MAX_DELAY, (first.item.deadline - first.arrived_at) / 2)
+                due = self.now >= first.arrived_at + patience
+                full = rows_left[str(first.item.key)] >= MAX_ROWS
+                assert not busy or full or due, "held back while others run"
                 self._check(batch, busy)
 
     def _rows_left(self, key: str) -> int:
@@ -165,7 +171,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestQueueMachine.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
 
 
 @given(st.integers(1, 5 * MAX_ROWS), st.floats(0, 1e6, allow_nan=False))

@@ -69,6 +69,13 @@ class ModelSpec:
         return tuple(o.name for o in self.outputs)
 
     @cached_property
+    def has_tied_axes(self) -> bool:
+        """Whether axes of the inputs must agree: rows of several inputs, or a name that occurs twice."""
+        skipped = 1 if self.batchable else 0
+        names = [d for t in self.inputs for d in t.shape[skipped:] if isinstance(d, str)]
+        return len(self.inputs) > 1 or len(names) != len(set(names))
+
+    @cached_property
     def output_datatypes(self) -> dict[str, str]:
         """Datatype of each output by name."""
         return {o.name: o.datatype for o in self.outputs}

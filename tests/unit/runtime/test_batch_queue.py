@@ -98,3 +98,20 @@ def test_the_rest_of_a_cancelled_large_item_never_runs() -> None:
     assert isinstance(queue.next_batch(100.0), Batch)
     assert queue.cancel(0)
     assert batches(queue) == [[(1, 0, 1)]]
+
+
+def test_a_cancelled_rest_takes_its_rows_along() -> None:
+    """After a large item was half run and cancelled, what is left still counts to a full batch exactly."""
+    queue = make_queue(70, 16)
+    assert isinstance(queue.next_batch(100.0), Batch)
+    queue.cancel(0)
+    assert isinstance(queue.next_batch(100.0, busy_workers=1), WaitUntil)
+    queue.offer(Item(id=9, rows=16, key="k", deadline=130.0, payload=None), 100.0)
+    assert isinstance(queue.next_batch(100.0, busy_workers=1), Batch)
+
+
+def test_a_full_batch_behind_one_that_waits_goes_first() -> None:
+    """What is held back does not keep a full batch of another key."""
+    batch = make_queue((1, "a"), (32, "b")).next_batch(100.0, busy_workers=1)
+    assert isinstance(batch, Batch)
+    assert [p.item.id for p in batch.parts] == [1]

@@ -208,6 +208,14 @@ def test_inputs_must_agree_with_the_model_and_each_other(
         validate(TWO, tensors, None)
 
 
+def test_a_name_that_occurs_twice_in_one_input_ties_its_axes() -> None:
+    """A square is a square, also when it is the only input."""
+    spec = model_spec([tensor("x", "FP32", "N", "S", "S")])
+    assert validate(spec, {"x": raw([[[1, 2], [3, 4]]])}, None).rows == 1
+    with pytest.raises(ServingError, match=r"2 in axis 2 \(S\)|1 in axis 2 \(S\)"):
+        validate(spec, {"x": raw([[[1, 2]]])}, None)
+
+
 def test_equal_keys_mean_that_requests_can_share_a_run() -> None:
     """Trailing shapes and wanted outputs make the key; rows do not."""
     spec = model_spec(
