@@ -93,7 +93,7 @@ class Screen:
         if len(self._world.routes) > self._routes_shown:
             self._routes_shown = len(self._world.routes)
             if seen := self._since_last_change():
-                self._stamped(f"  clients since then: {seen}", "dim")
+                self._stamped(f"  clients since the last change: {seen}", "dim")
             split = " : ".join(
                 f"{self._world.versions.get(revision, revision)} {weight}%"
                 for revision, weight in self._world.route.items()

@@ -34,6 +34,7 @@ def print_summary(console: Console, world: World, tally: Tally, report: Report) 
         f"{report.failed_requests_on_stable} not through the bad version itself; "
         f"{report.operator_restarts} restart of the operator; {report.seconds:.0f} s in all.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
