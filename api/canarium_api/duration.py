@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+LONGEST = timedelta(days=3650)
+"""Far beyond any use, and far below what the sum of a date and a duration can overflow."""
 PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -16,12 +18,16 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration such as `1h30m`.
 
     Raises:
-        ValueError: the text is not a sequence of number and unit (ms, s, m, h, d).
+        ValueError: the text is not a sequence of number and unit (ms, s, m, h, d), or is above LONGEST.
     """
     if not re.match(PATTERN, text):
         msg = f"{text!r} is not a duration: write a number and a unit (ms, s, m, h, d), such as 30s or 1h30m"
         raise ValueError(msg)
-    return timedelta(seconds=sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(text)))
+    seconds = sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(text))
+    if seconds > LONGEST.total_seconds():
+        msg = f"{text!r} is too long: at most {format_duration(LONGEST)}"
+        raise ValueError(msg)
+    return timedelta(seconds=seconds)
 
 
 def format_duration(value: timedelta) -> str:

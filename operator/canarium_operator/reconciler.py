@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from canarium_api import API_VERSION, KIND
-from canarium_api.status import ModelDeploymentStatus
+from canarium_api.conditions import ConditionType, Reason
+from canarium_api.status import ModelDeploymentStatus, Transition
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import naming, validation
 from canarium_operator.core.diff import Apply, Change, Delete, Scale, diff
@@ -26,13 +27,21 @@ from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.status import present, present_unreadable
-from canarium_operator.errors import ForbiddenError, MetricSourceError, RejectedError
+from canarium_operator.errors import (
+    ClusterError,
+    ForbiddenError,
+    MetricSourceError,
+    RejectedError,
+)
 from canarium_operator.ports import Clock, Cluster, EventRecord, Manifest, MetricSource
 
 log = logging.getLogger(__name__)
 
 REJECTION_RETRY: Final = timedelta(seconds=60)
 """An object that the API server refused is tried again this often: a quota may have been raised meanwhile."""
+ANNOUNCE_RETRY: Final = timedelta(seconds=10)
+"""An Event that could not be posted is tried again after this."""
+MAX_UNANNOUNCED: Final = 20
 MAX_QUERIES_AT_ONCE: Final = 8
 
 Report = Callable[[ObjectRef, ModelDeploymentStatus | None], None]
@@ -41,14 +50,17 @@ Report = Callable[[ObjectRef, ModelDeploymentStatus | None], None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Memory:
-    """What this process knows of an object and may lose: only when to repair, and what was refused."""
+    """What this process knows of an object and may lose: when to repair, what was refused, what is still to be told."""
 
     uid: str = ""
     """Of the object that this is about: another one of the same name starts afresh."""
     applied_all_at: datetime | None = None
-    announced_epoch: int = -1
     rejection: tuple[int, str] | None = None
     """(generation, what the API server said)."""
+    heard_epoch: int = -1
+    """Latest transition that was or will be announced."""
+    unannounced: tuple[Transition, ...] = ()
+    """Oldest first; at most MAX_UNANNOUNCED, the oldest are given up."""
 
 
 class Reconciler:
@@ -90,41 +102,39 @@ class Reconciler:
             return None
         ref = replace(ref, uid=body["metadata"]["uid"])
         memory = self._memories.get(key, _Memory())
-        if memory.uid != ref.uid:
-            memory = _Memory(uid=ref.uid)
-        # Before anything new is decided: whoever wrote the latest transition may have died before it was announced.
         before = ModelDeploymentStatus.from_manifest(body.get("status") or {})
-        memory = await self._announce(ref, before, memory)
+        if memory.uid != ref.uid:
+            memory = _Memory(uid=ref.uid, rejection=_recorded_rejection(before))
+        # Before anything new is decided: whoever wrote the latest transition may have died before it was announced.
+        self._memories[key] = memory = await self._announce(ref, _hear(ref, before, memory))
         children = await self._cluster.children(ref)
         given = self._assemble(ref, body, children, memory)
         if isinstance(given, ModelDeploymentStatus):
             await self._record(ref, body, given)
-            self._memories[key] = await self._announce(ref, given, memory)
-            return self._resync
+            memory = await self._announce(ref, _hear(ref, given, memory))
+            self._memories[key] = memory
+            return ANNOUNCE_RETRY if memory.unannounced else self._resync
         given = replace(given, readings=await self._measure(due_queries(given)))
         decision = advance(given)
         status = present(given, decision)
         for note in given.observed.notes:
             log.warning("%s: %s", ref, note)
         await self._record(ref, body, status)
-        self._memories[key] = memory
-        full = memory.applied_all_at is None or given.now >= memory.applied_all_at + self._resync
+        self._memories[key] = memory = _hear(ref, status, memory)
+        full = self._must_apply_all(memory, given.now)
         plan = make_plan(ref, given.spec, status, given.observed, given.wanted)
         changes = diff(plan, desired_children(plan), children, full=full)
-        try:
-            await self._act(changes)
-        except (RejectedError, ForbiddenError) as error:
-            rejection = (given.generation, str(error))
-            known = memory.rejection
-            memory = await self._announce(ref, status, replace(memory, rejection=rejection))
-            self._memories[key] = memory
-            # The next pass puts it into the status; after that, it is tried again at leisure.
-            return timedelta(0) if known != rejection else REJECTION_RETRY
-        memory = replace(memory, rejection=None)
+        rejection = await self._act(changes)
         if full:
             memory = replace(memory, applied_all_at=given.now)
-        self._memories[key] = memory = await self._announce(ref, status, memory)
-        return self._until_next(decision, memory, had_rejection=given.rejection is not None)
+        if rejection is not None:
+            memory = replace(memory, rejection=(given.generation, rejection))
+        else:
+            memory = replace(memory, rejection=None)
+        self._memories[key] = memory = await self._announce(ref, memory)
+        if (given.rejection is None) != (rejection is None):
+            return timedelta(0)  # the next pass puts it into the status
+        return self._until_next(decision, memory)
 
     def _assemble(
         self, ref: ObjectRef, body: Manifest, children: Iterable[Manifest], memory: _Memory
@@ -185,35 +195,41 @@ class Reconciler:
             )
         self._report(ref, status)
 
-    async def _announce(
-        self, ref: ObjectRef, status: ModelDeploymentStatus, memory: _Memory
-    ) -> _Memory:
-        """Post the Event of the latest transition, once: its name carries the epoch, so a second try is refused."""
-        transition = status.last_transition
-        if transition is None or transition.epoch <= memory.announced_epoch:
-            return memory
-        event = EventRecord(
-            epoch=transition.epoch,
-            reason=transition.reason,
-            message=transition.message,
-            warning=transition.warning,
-            at=transition.at,
-        )
-        try:
-            await self._cluster.record_event(ref, event)
-        except (RejectedError, ForbiddenError) as error:
-            # A namespace that is going away takes no Events; that must not keep traffic from moving.
-            log.warning("%s: %s not announced: %s", ref, transition.reason, error)
-        log.info("%s: %s: %s", ref, transition.reason, transition.message)
-        return replace(memory, announced_epoch=transition.epoch)
+    async def _announce(self, ref: ObjectRef, memory: _Memory) -> _Memory:
+        """Post the Events that are still to be told, each once: its name carries the epoch.
 
-    async def _act(self, changes: Iterable[Change]) -> None:
+        What cannot be posted waits for a later pass: Events must not keep traffic from moving.
+        """
+        for transition in memory.unannounced:
+            event = EventRecord(
+                epoch=transition.epoch,
+                reason=transition.reason,
+                message=transition.message,
+                warning=transition.warning,
+                at=transition.at,
+            )
+            try:
+                await self._cluster.record_event(ref, event)
+            except ClusterError as error:
+                log.warning("%s: %s not announced yet: %s", ref, transition.reason, error)
+                break
+            memory = replace(memory, unannounced=memory.unannounced[1:])
+        return memory
+
+    async def _act(self, changes: Iterable[Change]) -> str | None:
         """Carry the changes out in their order: what is new first, then the route, deletions last.
 
-        A refused object does not keep the others from being carried out: traffic must come back from a bad
-        canary even when a quota refuses something else. The first refusal is raised at the end.
+        What fails for one object does not keep the others from being carried out: traffic must come back from a
+        bad canary even when a quota or a broken webhook is against something else.
+
+        Returns:
+            What the API server said when it refused something, or None.
+
+        Raises:
+            ClusterError: something failed that may work the next time, and nothing was refused.
         """
-        refused: RejectedError | ForbiddenError | None = None
+        refusal: str | None = None
+        failure: ClusterError | None = None
         for change in changes:
             try:
                 match change:
@@ -224,13 +240,50 @@ class Reconciler:
                     case Delete(manifest=manifest):
                         await self._cluster.delete(manifest)
             except (RejectedError, ForbiddenError) as error:
-                refused = refused or error
-        if refused is not None:
-            raise refused
+                refusal = refusal or str(error)
+            except ClusterError as error:
+                failure = failure or error
+        if refusal is None and failure is not None:
+            raise failure
+        return refusal
 
-    def _until_next(self, decision: Decision, memory: _Memory, *, had_rejection: bool) -> timedelta:
-        if had_rejection:
-            return timedelta(0)
+    def _must_apply_all(self, memory: _Memory, now: datetime) -> bool:
+        """Tell whether a pass repairs everything: at the resync, and while something is refused, since what is
+        current by its annotation may be what was refused.
+        """
+        if memory.applied_all_at is None or memory.rejection is not None:
+            return True
+        return now >= memory.applied_all_at + self._resync
+
+    def _until_next(self, decision: Decision, memory: _Memory) -> timedelta:
         assert memory.applied_all_at is not None  # noqa: S101 - set by the first pass
-        repair = memory.applied_all_at + self._resync - self._clock.now()
-        return max(timedelta(0), min(decision.requeue_after, repair))
+        waits = [
+            decision.requeue_after,
+            memory.applied_all_at + self._resync - self._clock.now(),
+        ]
+        if memory.rejection is not None:
+            waits.append(REJECTION_RETRY)
+        if memory.unannounced:
+            waits.append(ANNOUNCE_RETRY)
+        return max(timedelta(0), min(waits))
+
+
+def _hear(ref: ObjectRef, status: ModelDeploymentStatus, memory: _Memory) -> _Memory:
+    """Take note of a recorded transition, so that it will be announced."""
+    transition = status.last_transition
+    if transition is None or transition.epoch <= memory.heard_epoch:
+        return memory
+    log.info("%s: %s: %s", ref, transition.reason, transition.message)
+    unannounced = (*memory.unannounced, transition)[-MAX_UNANNOUNCED:]
+    return replace(memory, heard_epoch=transition.epoch, unannounced=unannounced)
+
+
+def _recorded_rejection(status: ModelDeploymentStatus) -> tuple[int, str] | None:
+    """Read what was refused out of the status, so that a new operator does not take silence for consent."""
+    for condition in status.conditions:
+        if (condition.type, condition.reason) == (
+            ConditionType.STALLED,
+            Reason.REJECTED_BY_CLUSTER,
+        ):
+            return condition.observed_generation, condition.message
+    return None

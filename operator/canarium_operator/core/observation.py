@@ -52,6 +52,8 @@ class Observed:
     """Revisions whose ConfigMap exists."""
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     """By revision."""
+    services: frozenset[str] = frozenset()
+    """Revisions whose Service exists."""
     route: RouteState | None = None
     """None: there is no route yet."""
     notes: tuple[str, ...] = ()

@@ -43,6 +43,7 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
     return Observed(
         revisions=revisions,
         workloads=workloads,
+        services=frozenset(_revision_name(service) for service in by_kind["Service"]),
         route=_route_state(routes[0], spec) if routes else None,
         notes=tuple(notes),
     )

@@ -133,7 +133,13 @@ class Scenario:
         route = RouteState(weights=plan.weights or {}, accepted=accepted)
         revisions = {p.revision.name: p.revision for p in plan.revisions}
         return replace(
-            self, observed=Observed(revisions=revisions, workloads=workloads, route=route)
+            self,
+            observed=Observed(
+                revisions=revisions,
+                workloads=workloads,
+                services=frozenset(workloads),
+                route=route,
+            ),
         )
 
     def settle(self, limit: int = 50) -> Self:

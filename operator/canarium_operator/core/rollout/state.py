@@ -57,10 +57,13 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.ROLLING_BACK, Phase.LOADING}),
     ),
     Reason.ROLLED_BACK: (
-        frozenset({Phase.ROLLING_BACK}),
-        frozenset({Phase.ABORTED, Phase.PROMOTED}),
+        frozenset({Phase.ROLLING_BACK, Phase.INVALID}),
+        frozenset({Phase.ABORTED, Phase.PROMOTED, Phase.INVALID}),
     ),
-    Reason.SERVING: (frozenset({Phase.PROMOTING}), frozenset({Phase.PROMOTED})),
+    Reason.SERVING: (
+        frozenset({Phase.PROMOTING, Phase.INVALID}),
+        frozenset({Phase.PROMOTED, Phase.ABORTED, Phase.INVALID}),
+    ),
     # people
     Reason.ROLLOUT_RETRIED: (
         frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTED, Phase.PROMOTING}),

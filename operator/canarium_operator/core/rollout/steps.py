@@ -177,9 +177,10 @@ def _assess(given: RolloutInput) -> RolloutInput:
 def _await_pods(
     given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus, target: int
 ) -> Decision:
-    """Change the weight as soon as enough pods are ready for it."""
+    """Change the weight as soon as enough pods are ready for it, and a Service leads to them."""
     needed = canary_replicas(target, rollout.reserved_replicas, given.spec.autoscaling)
-    if canary.ready_replicas >= needed:
+    reachable = canary.revision in given.observed.services
+    if canary.ready_replicas >= needed and reachable:
         return transition(
             given,
             Reason.WEIGHT_CHANGED,
@@ -190,6 +191,8 @@ def _await_pods(
     deadline = deadline_of(given)
     problem = given.observed.workload(canary.revision).problem
     why = f": {problem.message}" if problem is not None else ""
+    if not reachable:
+        why += "; its Service does not exist"
     if given.now >= deadline:
         return roll_back(
             given,

@@ -1,0 +1,222 @@
+"""What must be true after every single write to the cluster, whatever goes wrong.
+
+The monitor looks at the stored objects alone, as an outsider with a watch would, and knows nothing of the operator's
+code but the table of transitions.
+"""
+
+from typing import Any
+
+from canarium_api import KIND
+from canarium_api.conditions import Reason
+from canarium_api.status import MAX_FAILED_REVISIONS, MAX_HISTORY, ModelDeploymentStatus, Phase
+from canarium_operator.core import manifests, naming
+from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.resources import route
+from canarium_operator.core.rollout.state import is_legal
+from canarium_operator.testing.cluster import Call, FakeCluster
+
+BACK = frozenset({Reason.ROLLOUT_REPLANNED, Reason.ROLLOUT_STARTED})
+"""Transitions after which a step may be lower than before."""
+
+
+class Monitor:
+    """Watches one ModelDeployment."""
+
+    def __init__(self, cluster: FakeCluster, ref: ObjectRef, *, exact_routes: bool = True) -> None:
+        self.story: list[str] = []
+        """Transitions, for the report of a failure."""
+        self.steps: list[tuple[str, int]] = []
+        """(canary, step) of each StepStarted."""
+        self.retried: set[str] = set()
+        """Revisions that the user asked to be tried again."""
+        self.promoted: list[str] = []
+        self.max_weight: dict[str, int] = {}
+        """Highest weight that the route ever gave to a revision, while it was a canary."""
+        self._cluster = cluster
+        self._ref = ref
+        self._exact_routes = exact_routes
+        self._before = ModelDeploymentStatus()
+
+    def route_weights(self) -> dict[str, int]:
+        """Weights of the live route."""
+        live = self._cluster.live("HTTPRoute", self._ref.namespace, self._ref.name)
+        return {} if live is None else route.weights_of(live)
+
+    def written(self, call: Call) -> None:
+        """Look at the world after a write."""
+        match call.method, call.kind:
+            case "apply_status", _:
+                self._status_written()
+            case "apply", "HTTPRoute":
+                self._route_written()
+            case "delete", _:
+                self._deleted(call)
+            case _:
+                pass
+
+    def pass_ended(self) -> None:
+        """Look at the world after a pass without an error: all that the status asks for is done."""
+        status = self._status()
+        if status.stable is not None and status.phase is not Phase.INVALID:
+            asked = _asked(status)
+            assert self.route_weights() == asked, f"route {self.route_weights()}, status {asked}"
+
+    def _status(self) -> ModelDeploymentStatus:
+        body = self._cluster.live(KIND, self._ref.namespace, self._ref.name)
+        assert body is not None
+        return ModelDeploymentStatus.from_manifest(body["status"])
+
+    def _status_written(self) -> None:
+        before, status = self._before, self._status()
+        self._before = status
+        conditions = {c.type.value: c.status for c in status.conditions}
+        assert not ("Reconciling" in conditions and "Stalled" in conditions)
+        assert len(status.history) <= MAX_HISTORY
+        assert len(status.failed_revisions) <= MAX_FAILED_REVISIONS
+        if conditions.get("Ready") == "True":
+            assert status.stable is not None
+            assert status.canary is None
+            assert status.stable.ready_replicas > 0
+        if status.epoch == before.epoch:
+            assert _facts(status) == _facts(before), "the facts changed without a transition"
+            return
+        assert status.epoch == before.epoch + 1, f"epoch {before.epoch} to {status.epoch}"
+        transition = status.last_transition
+        assert transition is not None
+        assert transition.epoch == status.epoch
+        self.story.append(
+            f"{transition.at:%H:%M:%S} epoch {status.epoch}: {transition.reason}: {transition.message}"
+        )
+        reason = Reason(transition.reason)
+        assert is_legal(reason, before.phase, status.phase), (
+            f"{reason} may not lead from {before.phase} to {status.phase}"
+        )
+        if reason is Reason.ROLLOUT_RETRIED:
+            self.retried |= {f.revision for f in before.failed_revisions} - {
+                f.revision for f in status.failed_revisions
+            }
+        self._steps(reason, before, status)
+        self._endings(reason, before, status)
+
+    def _steps(
+        self, reason: Reason, before: ModelDeploymentStatus, status: ModelDeploymentStatus
+    ) -> None:
+        rollout, canary = status.rollout, status.canary
+        assert (rollout is None) == (canary is None)
+        if rollout is None or canary is None:
+            return
+        assert rollout.weight <= rollout.weights[rollout.step - 1]
+        same = before.canary is not None and before.canary.revision == canary.revision
+        if not same:
+            assert reason is Reason.ROLLOUT_STARTED
+            assert (rollout.step, rollout.weight) == (1, 0)
+            known = {f.revision for f in before.failed_revisions}
+            assert canary.revision not in known, "a failed revision is tried again"
+            self.retried.discard(canary.revision)
+        elif reason not in BACK:
+            assert before.rollout is not None
+            assert rollout.step - before.rollout.step == (reason is Reason.STEP_PASSED)
+        if reason is Reason.STEP_STARTED:
+            assert self.route_weights().get(canary.revision) == rollout.weight
+            self.steps.append((canary.revision, rollout.step))
+
+    def _endings(
+        self, reason: Reason, before: ModelDeploymentStatus, status: ModelDeploymentStatus
+    ) -> None:
+        forgotten = {f.revision for f in before.failed_revisions} - {
+            f.revision for f in status.failed_revisions
+        }
+        full = len(status.failed_revisions) == MAX_FAILED_REVISIONS
+        assert not forgotten or full or reason is Reason.ROLLOUT_RETRIED, "a failure is forgotten"
+        old = before.stable.revision if before.stable is not None else None
+        new = status.stable.revision if status.stable is not None else None
+        if old != new:
+            allowed = (Reason.FIRST_DEPLOYMENT, Reason.RETARGETED, Reason.PROMOTED)
+            assert reason in allowed, f"stable changed by {reason}"
+        if reason is Reason.PROMOTED:
+            assert before.rollout is not None
+            assert before.canary is not None
+            assert before.rollout.step == before.rollout.steps
+            assert before.rollout.weight == 100
+            assert new == before.canary.revision
+            self.promoted.append(str(new))
+
+    def _route_written(self) -> None:
+        weights, status = self.route_weights(), self._status()
+        assert sum(weights.values()) == 100, f"weights {weights}"
+        names = {naming.child_name(self._ref.name, revision): revision for revision in weights}
+        services = {s["metadata"]["name"] for s in self._cluster.each("Service")}
+        assert set(names) <= services, f"traffic to what does not exist: {set(names) - services}"
+        if not self._exact_routes:
+            return
+        assert weights == _asked(status), f"route {weights}, status asks for {_asked(status)}"
+        if status.canary is not None and status.rollout is not None:
+            share = weights.get(status.canary.revision, 0)
+            assert share <= status.rollout.weights[status.rollout.step - 1]
+            highest = max(share, self.max_weight.get(status.canary.revision, 0))
+            self.max_weight[status.canary.revision] = highest
+            if share > 0:
+                ready = self.ready_pods(status.canary.revision)
+                assert ready > 0, f"{share}% to a canary without a ready pod"
+
+    def ready_pods(self, revision: str) -> int:
+        """Count the pods that serve."""
+        return sum(
+            any(c["type"] == "Ready" and c["status"] == "True" for c in _conditions(pod))
+            for pod in self._cluster.each("Pod")
+            if manifests.labels(pod).get(naming.REVISION_LABEL) == revision
+        )
+
+    def _deleted(self, call: Call) -> None:
+        carrying = {naming.child_name(self._ref.name, r) for r in self.route_weights()}
+        assert call.name not in carrying, f"{call.kind} {call.name} had traffic"
+
+    def events_behind(self) -> int:
+        """Count the transitions whose Events are still to come."""
+        return self._before.epoch - max(
+            (event.epoch for _, event in self._cluster.events), default=0
+        )
+
+    def finished(self, *, events_complete: bool = True, events_in_order: bool = True) -> None:
+        """Look at the whole story, once all is over.
+
+        Args:
+            events_complete: no Event may be missing.
+            events_in_order: with two operators, one may tell late what the other has passed by.
+        """
+        epochs = [event.epoch for _, event in self._cluster.events]
+        assert len(epochs) == len(set(epochs)), f"Events twice: {epochs}"
+        assert epochs == sorted(epochs) or not events_in_order, f"Events out of order: {epochs}"
+        if events_complete:
+            assert sorted(epochs) == list(range(1, self._before.epoch + 1)), (
+                f"Events lost: {sorted(set(range(1, self._before.epoch + 1)) - set(epochs))}"
+            )
+
+
+def _conditions(body: manifests.Manifest) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = body.get("status", {}).get("conditions") or []
+    return found
+
+
+def _asked(status: ModelDeploymentStatus) -> dict[str, int]:
+    """Weights that a status asks for."""
+    if status.stable is None:
+        return {}
+    share = status.rollout.weight if status.rollout is not None else 0
+    weights = {status.stable.revision: 100 - share}
+    if status.canary is not None:
+        weights[status.canary.revision] = share
+    return {revision: weight for revision, weight in weights.items() if weight > 0}
+
+
+def _facts(status: ModelDeploymentStatus) -> object:
+    """What only a transition may change."""
+    rollout = status.rollout
+    return (
+        status.stable and (status.stable.revision, status.stable.served),
+        status.canary and status.canary.revision,
+        rollout and (rollout.step, rollout.weight, rollout.weights, rollout.step_started_at),
+        [f.revision for f in status.failed_revisions],
+        len(status.history),
+        status.last_transition,
+    )

@@ -1,0 +1,334 @@
+"""Stories: from a seed to a rollout, the faults that it meets, and what must come of it.
+
+All faults stop after a while; what holds while they last is in `invariants`, and what must be true at the end is here.
+The deadlines of the specs are longer than all faults together, so that a good revision has no excuse to fail.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from random import Random
+from typing import Any, Final
+
+from canarium_operator.core import naming
+from canarium_operator.core.manifests import Manifest
+from canarium_operator.errors import (
+    ConflictError,
+    ForbiddenError,
+    MetricSourceError,
+    TransientClusterError,
+)
+from canarium_operator.testing.cluster import Call
+from canarium_operator.testing.controllers import PodScript
+from canarium_operator.testing.metrics import Behaviour
+from canarium_operator.testing.objects import model_deployment
+
+from .world import REF, Crash, World
+
+FAULTS_LAST: Final = 240.0
+"""Seconds from the new spec until the last fault is over."""
+PATIENCE: Final = 3600.0
+"""Seconds in which every story must come to its end."""
+QUOTAS: Final = ("HorizontalPodAutoscaler", "Service", "Deployment")
+WRITES: Final = ("apply", "apply_status", "scale", "delete", "record_event")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """How probable each fault is at one call of a port."""
+
+    before: float = 0.0
+    after: float = 0.0
+    crash: float = 0.0
+    conflict: float = 0.0
+    forbidden: float = 0.0
+    metrics: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A version of the model: how it behaves and what must become of it."""
+
+    version: str
+    good: bool
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    pods: PodScript = field(default_factory=PodScript)
+
+
+GOOD: Final = Model(version="2", good=True)
+BAD: Final = Model(version="2", good=False, behaviour=Behaviour(error_rate=0.3))
+SLOW: Final = Model(version="2", good=False, behaviour=Behaviour(latency=0.5))
+NEVER_READY: Final = Model(version="2", good=False, pods=PodScript(ready_after=None))
+
+
+class Story:
+    """One seed."""
+
+    def __init__(self, seed: int, *, operators: int = 1, pods_fail: bool | None = None) -> None:
+        self.random = Random(seed)
+        random = self.random
+        self.rates = self._rates()
+        self.pods_fail = random.random() < 0.5 if pods_fail is None else pods_fail
+        self.world = World(
+            operators_wanted=operators,
+            exact_routes=operators == 1,
+            restart_after=lambda: timedelta(seconds=random.choice((0, 0, 1, 20))),
+        )
+        self.rollout = self._rollout()
+        self.autoscaling = {"minReplicas": random.randint(1, 4), "maxReplicas": 6}
+        self.model = self._model()
+        self.lost_events = False
+        """A process died that had Events to post which had been refused before: only it knew of them."""
+        self.faults_end = self.world.clock.now()
+        self.world.fault = self._fault
+        if operators > 1:
+            self.world.cluster.delays = lambda: random.choice((0, 0, 1, 3))
+
+    # --- what the seed decides
+
+    def _rates(self) -> Rates:
+        random = self.random
+        names = random.sample(("before", "after", "crash", "conflict", "forbidden", "metrics"), 3)
+        return Rates(**{name: random.choice((0.01, 0.05, 0.15)) for name in names})
+
+    def _rollout(self) -> dict[str, Any]:
+        random = self.random
+        weights = sorted(random.sample((1, 5, 10, 25, 50, 75, 100), random.randint(1, 3)))
+        steps = [{"weight": w, "pause": f"{random.choice((0, 15, 30))}s"} for w in weights]
+        metrics = random.choice(
+            (
+                [{"name": "error-rate"}, {"name": "latency-p95"}],
+                [{"name": "error-rate", "max": "5%"}, {"name": "latency-p99", "maxRatio": 2}],
+            )
+        )
+        return {
+            "canary": {"steps": steps},
+            "analysis": {
+                "metrics": metrics,
+                "interval": random.choice(("10s", "20s")),
+                "minSamples": random.choice((1, 20)),
+                "failureLimit": random.choice((0, 0, 1)),
+                "maxWait": "30m",
+            },
+            "progressDeadline": "15m",
+            "scaleDownDelay": random.choice(("0s", "20s")),
+        }
+
+    def _model(self) -> Model:
+        return self.random.choice((GOOD, GOOD, GOOD, BAD, BAD, SLOW, NEVER_READY))
+
+    def manifest(self, version: str, **changes: Any) -> Manifest:
+        """Build the spec of a version."""
+        parts = {"rollout": self.rollout, "autoscaling": self.autoscaling, **changes}
+        return model_deployment(version=version, **parts)
+
+    def put(self, model: Model, **changes: Any) -> str:
+        """Apply a version and make it behave."""
+        revision = self.world.put(self.manifest(model.version, **changes))
+        self.world.metrics.behaviours[revision] = model.behaviour
+        self.world.cluster.controllers.revisions[revision] = model.pods
+        return revision
+
+    # --- faults
+
+    def _fault(self, call: Call, when: str) -> None:
+        if self.world.clock.now() >= self.faults_end:
+            return
+        random, rates = self.random, self.rates
+        if random.random() < rates.crash / 2:
+            self.lost_events = self.lost_events or self.world.monitor.events_behind() > 1
+            raise Crash
+        if call.method == "query":
+            if random.random() < rates.metrics:
+                msg = "connection refused"
+                raise MetricSourceError(msg)
+            return
+        error: Exception | None = None
+        if when == "after":
+            if random.random() < rates.after:
+                error = TransientClusterError(f"{call.method} {call.kind}: the answer was lost")
+        elif call.method == "apply_status" and random.random() < rates.conflict:
+            error = ConflictError("409 the object has been modified")
+        elif random.random() < rates.before:
+            error = TransientClusterError(f"{call.method} {call.kind}: 503", retry_after=1)
+        elif call.method in WRITES and random.random() < rates.forbidden / 5:
+            error = ForbiddenError(f"{call.method} {call.kind}: 403")
+        if error is not None:
+            raise error
+
+    def _troubles(self) -> None:
+        """Plan what happens to the world around the operator."""
+        world, random = self.world, self.random
+        controllers, metrics, clock = world.cluster.controllers, world.metrics, world.operator_clock
+        every: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
+            ("prometheus is down", lambda: _set(metrics, outage="timed out"), lambda: _set(metrics, outage=None)),
+            ("prometheus has no series", lambda: _set(metrics, gap=True), lambda: _set(metrics, gap=False)),
+            (
+                "prometheus is behind",
+                lambda: _set(metrics, lag=timedelta(seconds=40)),
+                lambda: _set(metrics, lag=timedelta(0)),
+            ),
+            (
+                "the gateway refuses",
+                lambda: _set(controllers, route_refusal="no such listener"),
+                lambda: _set(controllers, route_refusal=None),
+            ),
+            (
+                "the clock jumps",
+                lambda: _set(clock, skew=timedelta(seconds=random.choice((-30, -5, 5, 30)))),
+                lambda: _set(clock, skew=timedelta(0)),
+            ),
+            (
+                "a quota refuses new objects",
+                lambda: _set(world.cluster, refuse=_quota(random.choice(QUOTAS))),
+                lambda: _set(world.cluster, refuse=lambda _manifest: None),
+            ),
+            ("the object is read and written by others", self._touch, self._touch),
+            ("somebody edits the route", self._damage_route, lambda: None),
+        ]  # fmt: skip
+        if self.pods_fail:
+            every += [
+                (
+                    "the nodes are full",
+                    lambda: _set(controllers, capacity=random.randint(1, 5)),
+                    lambda: _set(controllers, capacity=None),
+                ),
+                ("a pod dies", self._kill_pod, self._kill_pod),
+                ("a node dies", self._kill_pods, lambda: None),
+            ]
+        for what, begin, end in random.sample(every, random.randint(0, 4)):
+            start = random.uniform(0, FAULTS_LAST - 100)
+            world.at(start, what, begin)
+            world.at(start + random.uniform(5, 100), f"no more: {what}", end)
+
+    def _touch(self) -> None:
+        self.world.cluster.annotate(REF, "example.com/touched", str(self.random.random()))
+
+    def _kill_pod(self) -> None:
+        pods = self.world.cluster.all("Pod")
+        if pods:
+            name = self.random.choice(pods)["metadata"]["name"]
+            self.world.cluster.remove("Pod", REF.namespace, name)
+
+    def _kill_pods(self) -> None:
+        """Kill all pods of one revision."""
+        pods = self.world.cluster.all("Pod")
+        if not pods:
+            return
+        revision = self.random.choice(pods)["metadata"]["labels"][naming.REVISION_LABEL]
+        for pod in pods:
+            if pod["metadata"]["labels"][naming.REVISION_LABEL] == revision:
+                self.world.cluster.remove("Pod", REF.namespace, pod["metadata"]["name"])
+
+    def _damage_route(self) -> None:
+        live = self.world.cluster.live("HTTPRoute", REF.namespace, REF.name)
+        if live is None:
+            return
+        [rule] = live["spec"]["rules"]
+        backends = [{**backend, "weight": 50} for backend in rule["backendRefs"]]
+        self.world.cluster.store(
+            {**live, "spec": {**live["spec"], "rules": [{**rule, "backendRefs": backends}]}}
+        )
+
+    # --- the user in the middle
+
+    def _edits(self) -> tuple[Model, list[tuple[str, Callable[[], Any]]]]:
+        """Choose what the user does; gives the last version, too."""
+        random, model = self.random, self.model
+        third = Model(version="3", good=True)
+        weights = sorted(random.sample((2, 20, 40, 60, 100), random.randint(1, 3)))
+        steps = {"steps": [{"weight": w, "pause": "10s"} for w in weights]}
+        replanned = {**self.rollout, "canary": steps}
+        broken = {"serving": {"resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "1"}}}}
+
+        def replan() -> None:
+            self.rollout = replanned
+            self.put(model)
+
+        def resize() -> None:
+            self.autoscaling = {"minReplicas": random.randint(1, 5), "maxReplicas": 6}
+            self.put(model)
+
+        def retry() -> None:
+            self.world.cluster.annotate(REF, naming.RETRY_ANNOTATION, str(random.random()))
+
+        match random.randint(0, 9):
+            case 0:
+                return third, [("a third version", lambda: self.put(third))]
+            case 1:
+                first = Model(version="1", good=True)
+                return first, [("a revert", lambda: self.put(first))]
+            case 2:
+                return model, [("other steps", replan)]
+            case 3:
+                return model, [("another size", resize)]
+            case 4:
+                return model, [
+                    ("an invalid spec", lambda: self.put(replace(model, version="4"), **broken)),
+                    ("a mended spec", lambda: self.put(model)),
+                ]
+            case 5:
+                return model, [("a retry", retry), ("another retry", retry)]
+            case _:
+                return model, []
+
+    # --- from the beginning to the end
+
+    async def play(self) -> None:
+        """Bring the first version up in peace, then the second in trouble, and see what comes of it."""
+        world = self.world
+        self.first = self.put(Model(version="1", good=True))
+        await world.run(120, lambda: world.phase == "Promoted")
+        assert world.phase == "Promoted", world.status.get("message")
+        world.metrics.lost = 0.0
+        self.faults_end = world.clock.now() + timedelta(seconds=FAULTS_LAST)
+        second = self.put(self.model)
+        last, edits = self._edits()
+        for number, (what, edit) in enumerate(edits):
+            world.at(self.random.uniform(60 * number, 60 * number + 60), f"user: {what}", edit)
+        self._troubles()
+        await world.run(FAULTS_LAST + 1)
+        await world.run(PATIENCE, lambda: self._is_over(last))
+        await world.run(400)
+        self._verify(second, last)
+
+    def _is_over(self, last: Model) -> bool:
+        return self.world.phase == ("Promoted" if last.good else "Aborted")
+
+    def _verify(self, second: str, last: Model) -> None:
+        world, monitor = self.world, self.world.monitor
+        status = world.status
+        wanted = world.put(self.manifest(last.version))
+        assert self._is_over(last), f"{world.phase}: {status['message']}"
+        if not self.model.good:
+            assert second not in monitor.promoted
+        failed = [entry["revision"] for entry in status.get("failedRevisions", [])]
+        ready = {c["type"]: c["status"] for c in status["conditions"]}
+        if last.good:
+            assert world.weights == {wanted: 100}
+            assert wanted not in failed
+            assert ready["Ready"] == "True", status["conditions"]
+        else:
+            assert world.weights == {self.first: 100}
+            assert wanted in failed
+            assert ready["Stalled"] == "True"
+            assert ready["Available"] == "True"
+        revisions = {
+            d["metadata"]["labels"][naming.REVISION_LABEL] for d in world.cluster.each("Deployment")
+        }
+        assert revisions == set(world.weights), f"left over: {revisions - set(world.weights)}"
+        assert "retiring" not in status or status["retiring"] == []
+        if not self.pods_fail:
+            assert world.metrics.lost == 0, f"{world.metrics.lost:.0f} requests were lost"
+        monitor.finished(
+            events_complete=not self.lost_events, events_in_order=len(world.operators) == 1
+        )
+
+
+def _set(target: object, **values: Any) -> None:
+    for name, value in values.items():
+        setattr(target, name, value)
+
+
+def _quota(kind: str) -> Callable[[Manifest], str | None]:
+    return lambda manifest: "exceeded quota" if manifest["kind"] == kind else None

@@ -1,0 +1,96 @@
+"""The operator dies at every single call that it makes, once each: the end is always the same, and so is the way."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import pytest
+
+from canarium_operator.testing.cluster import Call
+from canarium_operator.testing.metrics import Behaviour
+from canarium_operator.testing.objects import model_deployment
+
+from .test_seeds import SEEDS
+from .world import Crash, World
+
+ROLLOUT = {
+    "canary": {"steps": [{"weight": 40, "pause": "10s"}]},
+    "analysis": {"interval": "10s", "minSamples": 10},
+    "scaleDownDelay": "10s",
+}
+PAIRS = SEEDS // 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What may not depend on when the operator died."""
+
+    phase: str
+    weights: dict[str, int]
+    failed: list[str]
+    history: list[str]
+    events: list[str]
+    deployments: list[str]
+
+
+def manifest(version: str) -> dict[str, Any]:
+    return model_deployment(
+        version=version, rollout=ROLLOUT, autoscaling={"minReplicas": 2, "maxReplicas": 4}
+    )
+
+
+async def play(world: World, crashes: Sequence[int], error_rate: float) -> tuple[Outcome, int]:
+    """Play a first deployment and a rollout; the operator dies at the given calls, counted over all its lives."""
+    left = sorted(crashes)
+
+    def fault(_call: Call, when: str) -> None:
+        if when == "before" and left and world.calls >= left[0]:
+            left.pop(0)
+            raise Crash
+
+    world.fault = fault
+    first = world.put(manifest("1"))
+    await world.run(200, lambda: world.phase == "Promoted")
+    assert world.weights == {first: 100}
+    world.metrics.lost = 0.0
+    second = world.put(manifest("2"))
+    world.metrics.behaviours[second] = Behaviour(error_rate=error_rate)
+    await world.run(300, lambda: world.phase in ("Promoted", "Aborted"))
+    calls = world.calls
+    await world.run(20)
+    assert world.metrics.lost == 0, f"{world.metrics.lost:.0f} requests were lost"
+    world.monitor.finished()
+    status = world.status
+    return Outcome(
+        phase=world.phase,
+        weights=world.weights,
+        failed=[entry["revision"] for entry in status.get("failedRevisions", [])],
+        history=[entry["outcome"] for entry in status["history"]],
+        events=[event.reason for _, event in world.cluster.events],
+        deployments=[d["metadata"]["name"] for d in world.cluster.each("Deployment")],
+    ), calls
+
+
+@pytest.mark.parametrize(
+    ("error_rate", "phase", "outcomes"),
+    [(0.0, "Promoted", ["Deployed", "Promoted"]), (0.3, "Aborted", ["Deployed", "RolledBack"])],
+    ids=["good", "bad"],
+)
+def test_a_rollout_ends_the_same_wherever_the_operator_dies(
+    error_rate: float, phase: str, outcomes: list[str]
+) -> None:
+    """Once at each call, and at a sample of all pairs of calls."""
+    undisturbed, calls = asyncio.run(play(World(), [], error_rate))
+    assert undisturbed.phase == phase
+    assert undisturbed.history == outcomes
+    assert calls > 40
+    pairs = list(itertools.combinations(range(1, calls + 1), 2))
+    for crashes in [(n,) for n in range(1, calls + 1)] + Random(1).sample(pairs, PAIRS):
+        world = World()
+        with world.explained(f"the operator died at call {crashes} of a rollout of {calls} calls"):
+            outcome, _ = asyncio.run(play(world, crashes, error_rate))
+            assert world.crashes > 0
+            assert outcome == undisturbed
