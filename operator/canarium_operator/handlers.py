@@ -34,7 +34,9 @@ def make_registry(wake: Wake) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     seen: dict[str, object] = {}
     kopf.on.login(registry=registry)(kopf.login_with_service_account)
-    kopf.on.login(registry=registry)(kopf.login_with_kubeconfig)  # reads $KUBECONFIG when it is called
+    kopf.on.login(registry=registry)(
+        kopf.login_with_kubeconfig
+    )  # reads $KUBECONFIG when it is called
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def object_changed(**event: Any) -> None:
