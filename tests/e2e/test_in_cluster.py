@@ -21,7 +21,13 @@ def installed(cluster: ClusterInfo, operator_session: OperatorProcess) -> Iterat
     kubectl = cluster.kubectl
     kubectl.run("apply", "--server-side", "--force-conflicts", "-k", OVERLAY)
     kubectl.run(
-        "rollout", "status", "deploy/canarium-operator", "-n", NAMESPACE, "--timeout=90s", timeout=100
+        "rollout",
+        "status",
+        "deploy/canarium-operator",
+        "-n",
+        NAMESPACE,
+        "--timeout=90s",
+        timeout=100,
     )
     yield cluster
     kubectl.run("delete", "namespace", NAMESPACE, "--timeout=60s", timeout=70)
@@ -53,7 +59,9 @@ def test_the_installed_operator_promotes_and_rolls_back_though_its_pod_is_killed
         world.deploy("2", models.good(2))
         world.wait("step 2", lambda s: s.get("rollout", {}).get("step") == 2, 60)
         [killed] = operator_pods(installed)
-        installed.kubectl.run("delete", "pod", killed, "-n", NAMESPACE, "--force", "--grace-period=0")
+        installed.kubectl.run(
+            "delete", "pod", killed, "-n", NAMESPACE, "--force", "--grace-period=0"
+        )
         wait_for("another pod", lambda: set(operator_pods(installed)) - {killed}, 60)
         world.wait("version 2 stable", lambda s: s["stable"]["modelVersion"] == "2", 120)
         assert traffic.failures() == {}, traffic.last_errors
