@@ -76,7 +76,7 @@ class Reason(StrEnum):
     STEP_PASSED = "StepPassed"
     """Pause over, all checks pass."""
     CAPACITY_LOST = "CapacityLost"
-    """The canary's pods became too few for its traffic; the clock of the step stands still."""
+    """No pod of the canary is ready: its traffic goes to stable, and the step starts over when one is."""
     RETARGETED = "Retargeted"
     """The spec moved on before the first revision had ever served."""
     ROLLOUT_REPLANNED = "RolloutReplanned"

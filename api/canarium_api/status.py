@@ -42,11 +42,15 @@ class Verdict(StrEnum):
     """What a check says of the canary."""
 
     PASS = "Pass"  # noqa: S105 - a verdict
+    """All limits are kept."""
     FAIL = "Fail"
+    """A limit is broken."""
     PENDING = "Pending"
     """Not measured yet in this step."""
     TOO_FEW_SAMPLES = "TooFewSamples"
+    """The canary, or the stable revision that it is compared with, has answered too few requests."""
     NO_DATA = "NoData"
+    """The query returned nothing, or there is nothing to compare with."""
     ERROR = "Error"
     """The query failed."""
 
