@@ -1,6 +1,7 @@
 """From a URI to a model in service: fetch, verify, open, warm up."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -46,6 +47,9 @@ async def load(config: RuntimeConfig, service: InferenceService, stop: threading
         return
     service.metrics.load_seconds = time.monotonic() - started
     service.serve(backend, report)
+    # What was made until now stays: without this, every full collection walks through all modules.
+    gc.collect()
+    gc.freeze()
 
 
 def _open(config: RuntimeConfig, stop: threading.Event) -> Backend:

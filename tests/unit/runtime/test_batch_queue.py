@@ -115,3 +115,16 @@ def test_a_full_batch_behind_one_that_waits_goes_first() -> None:
     batch = make_queue((1, "a"), (32, "b")).next_batch(100.0, busy_workers=1)
     assert isinstance(batch, Batch)
     assert [p.item.id for p in batch.parts] == [1]
+
+
+def test_what_has_passed_is_forgotten() -> None:
+    """Deadlines of items that have left do not pile up, and the next one is still known."""
+    queue = make_queue(1)
+    for number in range(1, 1000):
+        queue.offer(Item(id=number, rows=1, key="k", deadline=200.0 + number, payload=None), 100.0)
+        queue.cancel(number)
+    assert len(queue._deadlines) < 100
+    assert queue.next_deadline() == 130.0
+    queue.cancel(0)
+    assert queue.next_deadline() is None
+    assert queue.expire(1e9) == ()
