@@ -102,6 +102,8 @@ def _route_state(manifest: Manifest, spec: ModelDeploymentSpec | None) -> RouteS
     ref = ObjectRef(namespace=meta["namespace"], name=meta["name"])
     parent = route.parent_reference(ref, spec.traffic)
     message = _refusal(manifest, parent)
+    if manifest.get("spec", {}).get("hostnames") != route.hostnames(ref, spec.traffic):
+        message = "the route does not have the host names of the spec yet"
     return RouteState(weights=weights, accepted=message == "", message=message)
 
 

@@ -18,7 +18,7 @@ from canarium_api.status import (
     Transition,
     Verdict,
 )
-from canarium_operator.core.rollout.engine import stall_of
+from canarium_operator.core.rollout.engine import shortfall_of, stall_of
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, display, with_status
 from canarium_operator.core.rollout.state import phase_of
 
@@ -93,9 +93,6 @@ def _message(
     if decision.waiting:
         return decision.waiting
     if phase is Phase.PROMOTED and status.stable is not None:
-        ready, minimum = status.stable.ready_replicas, given.spec.autoscaling.min_replicas
-        if ready < minimum:
-            return f"{display(status.stable)} serves with {ready} of at least {minimum} pods"
         return f"{display(status.stable)} serves all the traffic"
     if status.last_transition is not None:
         return status.last_transition.message
@@ -194,13 +191,9 @@ def _ready(
 ) -> tuple[bool, Reason]:
     if stall is not None:
         return False, stall[0]
-    if status.phase is Phase.PROMOTED and status.stable is not None:
-        ready = status.stable.ready_replicas
-        if ready == 0:
-            return False, Reason.STABLE_UNAVAILABLE
-        if ready < given.spec.autoscaling.min_replicas:
-            return False, Reason.AWAITING_PODS
-        return True, Reason.SERVING
+    if status.phase is Phase.PROMOTED:
+        shortfall = shortfall_of(with_status(given, status))
+        return (True, Reason.SERVING) if shortfall is None else (False, shortfall[0])
     if decision.blocked_on is not None:
         return False, decision.blocked_on
     if status.last_transition is not None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from canarium_api import metric_names
 from canarium_api.quantity import parse_quantity
 from canarium_api.v1alpha1 import MetricSpec, ModelDeploymentSpec
-from canarium_operator.core.rollout import analysis
+from canarium_operator.core.rollout import analysis, promql
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([^}]*?)\s*\}\}")
 _HOSTNAME = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
@@ -126,9 +126,9 @@ def _metric(metric: MetricSpec, field: str) -> list[Problem]:
     if metric.query is None:
         return problems + _builtin(metric, field)
     names = _PLACEHOLDER.findall(metric.query)
-    unknown = sorted(set(names) - set(analysis.PLACEHOLDERS))
+    unknown = sorted(set(names) - set(promql.PLACEHOLDERS))
     if unknown:
-        known = ", ".join("{{" + name + "}}" for name in analysis.PLACEHOLDERS)
+        known = ", ".join("{{" + name + "}}" for name in promql.PLACEHOLDERS)
         problems.append(
             Problem(
                 field=f"{field}.query", message=f"unknown placeholder {unknown[0]!r}: use {known}"
@@ -147,7 +147,7 @@ def _metric(metric: MetricSpec, field: str) -> list[Problem]:
 def _builtin(metric: MetricSpec, field: str) -> list[Problem]:
     """Refuse a latency limit that no histogram of the server could ever exceed."""
     top = metric_names.DURATION_BUCKETS[-1]
-    if analysis.LATENCY.match(metric.name) and metric.max is not None and metric.max >= top:
+    if promql.LATENCY.match(metric.name) and metric.max is not None and metric.max >= top:
         message = (
             f"above the server's largest bucket, so nothing could fail: set less than {top:g}s"
         )

@@ -117,7 +117,7 @@ class Scenario:
 
     def act(self, *, ready: bool = True, accepted: bool = True) -> Self:
         """Let the cluster do what the status asks for."""
-        plan = make_plan(REF, self.spec, self.status, self.observed, self.wanted)
+        plan = make_plan(REF, self.spec, self.status, self.observed, self.given().wanted)
         workloads = {}
         for planned in plan.revisions:
             before = self.observed.workload(planned.revision.name)

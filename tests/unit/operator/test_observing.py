@@ -273,3 +273,13 @@ def test_without_a_readable_spec_no_route_is_accepted() -> None:
     route = observe([route_with(answered())], None).route
     assert route is not None
     assert not route.accepted
+
+
+def test_a_route_without_the_host_names_of_the_spec_is_not_accepted_yet() -> None:
+    """Between an edit of the spec and its way into the route, the gateway's answer is about the past."""
+    moved = SPEC.traffic.model_copy(update={"hostnames": ["new.example.com"]})
+    spec = SPEC.model_copy(update={"traffic": moved})
+    route = observe([route_with(answered())], spec).route
+    assert route is not None
+    assert not route.accepted
+    assert "host names" in route.message

@@ -8,19 +8,16 @@ requests from before, at another weight or of another revision, do not count.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from canarium_api import metric_names
 from canarium_api.status import Check, Verdict
 from canarium_api.v1alpha1 import AnalysisSpec, MetricSpec
 from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.rollout import promql
 
-LATENCY: Final = re.compile(r"^latency-p(\d{2})$")
-PLACEHOLDERS: Final = ("namespace", "name", "deployment", "revision", "window")
 MIN_WINDOW: Final = timedelta(seconds=5)
 MAX_WINDOW: Final = timedelta(hours=6)
 """Longer steps are judged by their latest six hours: a longer range costs Prometheus much and dilutes what is new."""
@@ -78,7 +75,7 @@ def with_defaults(metric: MetricSpec) -> MetricSpec:
     """
     if metric.query is not None or _has_limit(metric):
         return metric
-    if LATENCY.match(metric.name):
+    if promql.LATENCY.match(metric.name):
         return metric.model_copy(update={"max_ratio": 1.5})
     return metric.model_copy(update={"max": 0.05, "max_increase": 0.01})
 
@@ -107,8 +104,8 @@ def make_queries(metric: MetricSpec, subject: Subject, now: datetime) -> Queries
     """
     metric = with_defaults(metric)
     look_back = window(subject, now)
-    value = Query(_value_query(metric, subject.ref, subject.canary, look_back), now)
-    samples = Query(_samples_query(subject.ref, subject.canary, look_back), now)
+    value = Query(promql.value_query(metric, subject.ref, subject.canary, look_back), now)
+    samples = Query(promql.samples_query(subject.ref, subject.canary, look_back), now)
     if not is_relative(metric):
         return Queries(value=value, samples=samples, baseline=None, baseline_samples=None)
     at = now
@@ -117,46 +114,9 @@ def make_queries(metric: MetricSpec, subject: Subject, now: datetime) -> Queries
     return Queries(
         value=value,
         samples=samples,
-        baseline=Query(_value_query(metric, subject.ref, subject.stable, look_back), at),
-        baseline_samples=Query(_samples_query(subject.ref, subject.stable, look_back), at),
+        baseline=Query(promql.value_query(metric, subject.ref, subject.stable, look_back), at),
+        baseline_samples=Query(promql.samples_query(subject.ref, subject.stable, look_back), at),
     )
-
-
-def _selector(ref: ObjectRef, revision: str, extra: str = "") -> str:
-    labels = f'{metric_names.DEPLOYMENT_LABEL}="{ref}",{metric_names.REVISION_LABEL}="{revision}"'
-    return "{" + labels + extra + "}"
-
-
-def _samples_query(ref: ObjectRef, revision: str, look_back: timedelta) -> str:
-    invalid = f',{metric_names.STATUS_LABEL}!="{metric_names.PredictionStatus.INVALID}"'
-    series = metric_names.PREDICTIONS_TOTAL + _selector(ref, revision, invalid)
-    return f"sum(increase({series}[{format_seconds(look_back)}]))"
-
-
-def _value_query(metric: MetricSpec, ref: ObjectRef, revision: str, look_back: timedelta) -> str:
-    seconds = format_seconds(look_back)
-    if metric.query is not None:
-        values = {
-            "namespace": ref.namespace,
-            "name": ref.name,
-            "deployment": str(ref),
-            "revision": revision,
-            "window": seconds,
-        }
-        return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda m: values.get(m[1], m[0]), metric.query)
-    if (latency := LATENCY.match(metric.name)) is not None:
-        buckets = f"{metric_names.PREDICTION_DURATION_SECONDS}_bucket" + _selector(ref, revision)
-        return f"histogram_quantile(0.{latency[1]}, sum by (le) (rate({buckets}[{seconds}])))"
-    failed = "|".join(metric_names.FAILED_STATUSES)
-    failures = metric_names.PREDICTIONS_TOTAL + _selector(
-        ref, revision, f',{metric_names.STATUS_LABEL}=~"{failed}"'
-    )
-    return f"sum(increase({failures}[{seconds}])) / {_samples_query(ref, revision, look_back)}"
-
-
-def format_seconds(value: timedelta) -> str:
-    """Write a PromQL duration in whole seconds."""
-    return f"{round(value.total_seconds())}s"
 
 
 def is_due(
@@ -175,6 +135,22 @@ def is_due(
     if gate_at is not None and check.measured_at < gate_at <= now:
         return True
     return now >= check.measured_at + spec.interval
+
+
+def is_current(check: Check, metric: MetricSpec, spec: AnalysisSpec, subject: Subject) -> bool:
+    """Tell whether a result is of the query, limits and samples that are asked for now."""
+    if check.measured_at is None:
+        return True
+    asked = (
+        make_queries(metric, subject, check.measured_at).value.promql,
+        describe_limits(metric),
+        _needed(metric, spec),
+    )
+    return (check.query, check.limit, check.needed) == asked
+
+
+def _needed(metric: MetricSpec, spec: AnalysisSpec) -> int:
+    return spec.min_samples if metric.min_samples is None else metric.min_samples
 
 
 def assess(
@@ -197,7 +173,7 @@ def assess(
     """
     metric = with_defaults(metric)
     queries = make_queries(metric, subject, now)
-    needed = spec.min_samples if metric.min_samples is None else metric.min_samples
+    needed = _needed(metric, spec)
     failures = previous.failures if previous is not None else 0
     draft = Check(
         name=metric.name,
@@ -254,7 +230,7 @@ def _with(check: Check, verdict: Verdict, message: str) -> Check:
 
 def _number(readings: Mapping[Query, Reading], query: Query) -> float | None:
     reading = readings.get(query)
-    return float(reading) if isinstance(reading, (int, float)) else None
+    return float(reading) if isinstance(reading, (int, float)) and math.isfinite(reading) else None
 
 
 def _broken_limits(metric: MetricSpec, value: float, baseline: float | None) -> list[str]:
@@ -272,7 +248,7 @@ def _broken_limits(metric: MetricSpec, value: float, baseline: float | None) -> 
         limit = format_value(metric.name, metric.max_increase)
         broken.append(f"{shown} is more than {limit} above stable's {stable}")
     if metric.max_ratio is not None and value > baseline * metric.max_ratio:
-        default = DEFAULT_LATENCY_TOLERANCE if LATENCY.match(metric.name) else 0.0
+        default = DEFAULT_LATENCY_TOLERANCE if promql.LATENCY.match(metric.name) else 0.0
         tolerance = default if metric.tolerance is None else metric.tolerance
         if value - baseline > tolerance:
             broken.append(f"{shown} is more than {metric.max_ratio:g} times stable's {stable}")
@@ -296,7 +272,7 @@ def describe_limits(metric: MetricSpec) -> str:
 
 def format_value(name: str, value: float) -> str:
     """Write a value in the unit of its check: `0.8%`, `38.2ms`, or the plain number."""
-    if LATENCY.match(name):
+    if promql.LATENCY.match(name):
         return f"{value:.3g}s" if value >= 1 else f"{value * 1000:.3g}ms"
     if name == "error-rate":
         return f"{value * 100:.3g}%"

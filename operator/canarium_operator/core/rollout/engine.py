@@ -22,6 +22,7 @@ from canarium_api.status import RevisionStatus, RolloutStatus
 from canarium_operator.core.rollout.bootstrap import first_deployment
 from canarium_operator.core.rollout.endings import drain, failure_of, still_draining, withdraw
 from canarium_operator.core.rollout.inputs import (
+    POLL,
     RESYNC,
     Decision,
     RolloutInput,
@@ -94,6 +95,25 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
         f"{wanted.display} failed at {failure.failed_at:%Y-%m-%d %H:%M:%SZ}: {failure.message}. "
         f"{display(status.stable)} serves. Change the spec, or set the annotation canarium.dev/retry to a new value.",
     )
+
+
+def shortfall_of(given: RolloutInput) -> tuple[Reason, str] | None:
+    """Tell what keeps the stable revision from serving all the traffic, if anything does.
+
+    Returns:
+        The reason, and the same in words; None while it serves in full.
+    """
+    stable, route = given.status.stable, given.observed.route
+    if stable is None:
+        return Reason.PENDING, "nothing exists yet"
+    ready, minimum = stable.ready_replicas, given.spec.autoscaling.min_replicas
+    if ready < minimum:
+        reason = Reason.AWAITING_PODS if ready > 0 else Reason.STABLE_UNAVAILABLE
+        return reason, f"{display(stable)} serves with {ready} of at least {minimum} pods"
+    if route is None or not route.accepted or route.weights.get(stable.revision) != 100:
+        note = f": {route.message}" if route is not None and route.message else ""
+        return Reason.AWAITING_ROUTE, f"the gateway has not accepted the route{note}"
+    return None
 
 
 def _stall_changed(given: RolloutInput) -> Decision | None:
@@ -184,6 +204,18 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
     )
 
 
+def _serve(given: RolloutInput) -> Decision | None:
+    """Wait until the wanted revision serves in full again: a new size or gateway, or lost pods."""
+    status, wanted = given.status, given.wanted
+    if wanted is None or status.stable is None or status.stable.revision != wanted.name:
+        return None
+    shortfall = shortfall_of(given)
+    if shortfall is None:
+        return None
+    reason, waiting = shortfall
+    return Decision(status=status, requeue_after=POLL, blocked_on=reason, waiting=waiting)
+
+
 _RULES: Final[tuple[Callable[[RolloutInput], Decision | None], ...]] = (
     _retry_asked,
     first_deployment,
@@ -191,5 +223,6 @@ _RULES: Final[tuple[Callable[[RolloutInput], Decision | None], ...]] = (
     carry_out_steps,
     _start_rollout,
     drain,
+    _serve,
 )
 """The first that applies decides."""

@@ -20,16 +20,14 @@ from canarium_api.status import ModelDeploymentStatus, Phase
 TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] = {
     # the first revision
     Reason.FIRST_DEPLOYMENT: (
-        frozenset({Phase.PENDING, Phase.INVALID}),
+        frozenset({Phase.PENDING}),
         frozenset({Phase.LOADING}),
     ),
-    Reason.RETARGETED: (frozenset({Phase.LOADING, Phase.INVALID}), frozenset({Phase.LOADING})),
+    Reason.RETARGETED: (frozenset({Phase.LOADING}), frozenset({Phase.LOADING})),
     Reason.DEPLOYED: (frozenset({Phase.LOADING}), frozenset({Phase.PROMOTED})),
     # a canary
     Reason.ROLLOUT_STARTED: (
-        frozenset(
-            {Phase.PROMOTED, Phase.ABORTED, Phase.PROMOTING, Phase.ROLLING_BACK, Phase.INVALID}
-        ),
+        frozenset({Phase.PROMOTED, Phase.ABORTED, Phase.PROMOTING, Phase.ROLLING_BACK}),
         frozenset({Phase.LOADING}),
     ),
     Reason.WEIGHT_CHANGED: (frozenset({Phase.LOADING, Phase.CANARY}), frozenset({Phase.CANARY})),
@@ -42,7 +40,7 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
     ),
     Reason.ROLLOUT_SUPERSEDED: (
         frozenset({Phase.LOADING, Phase.CANARY}),
-        frozenset({Phase.ROLLING_BACK, Phase.INVALID}),
+        frozenset({Phase.ROLLING_BACK}),
     ),
     # its end
     Reason.PROMOTED: (frozenset({Phase.CANARY}), frozenset({Phase.PROMOTING})),
@@ -57,12 +55,12 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.ROLLING_BACK, Phase.LOADING}),
     ),
     Reason.ROLLED_BACK: (
-        frozenset({Phase.ROLLING_BACK, Phase.INVALID}),
-        frozenset({Phase.ABORTED, Phase.PROMOTED, Phase.INVALID}),
+        frozenset({Phase.ROLLING_BACK}),
+        frozenset({Phase.ABORTED, Phase.PROMOTED}),
     ),
     Reason.SERVING: (
-        frozenset({Phase.PROMOTING, Phase.INVALID}),
-        frozenset({Phase.PROMOTED, Phase.ABORTED, Phase.INVALID}),
+        frozenset({Phase.PROMOTING}),
+        frozenset({Phase.PROMOTED, Phase.ABORTED}),
     ),
     # people
     Reason.ROLLOUT_RETRIED: (
@@ -70,16 +68,18 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTED, Phase.PROMOTING}),
     ),
     Reason.REVISION_FAILED_BEFORE: (
-        frozenset(
-            {Phase.PROMOTED, Phase.PROMOTING, Phase.ABORTED, Phase.ROLLING_BACK, Phase.INVALID}
-        ),
+        frozenset({Phase.PROMOTED, Phase.PROMOTING, Phase.ABORTED, Phase.ROLLING_BACK}),
         frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTING}),
     ),
     Reason.INVALID_SPEC: (frozenset(Phase), frozenset({Phase.INVALID})),
     Reason.REJECTED_BY_CLUSTER: (frozenset(Phase), frozenset(Phase)),
     Reason.RECOVERED: (frozenset(Phase), frozenset(Phase)),
 }
-"""Transition: (phases in which it may happen, phases to which it may lead)."""
+"""Transition: (phases in which it may happen, phases to which it may lead).
+
+`Invalid` says of the spec that it cannot be carried out, and hides where the rollout is: what is under way
+drains meanwhile, and a mended spec goes on from there. It stands for any phase, so it is not listed.
+"""
 
 
 def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool = False) -> Phase:
@@ -108,4 +108,6 @@ def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool
 def is_legal(reason: Reason, before: Phase, after: Phase) -> bool:
     """Tell whether the table allows a transition."""
     allowed = TRANSITIONS.get(reason)
-    return allowed is not None and before in allowed[0] and after in allowed[1]
+    if allowed is None:
+        return False
+    return before in {*allowed[0], Phase.INVALID} and after in {*allowed[1], Phase.INVALID}

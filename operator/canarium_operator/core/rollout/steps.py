@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from canarium_api.conditions import Reason
-from canarium_api.status import RevisionStatus, RolloutStatus, Verdict
+from canarium_api.status import Check, RevisionStatus, RolloutStatus, Verdict
 from canarium_operator.core.plan import canary_replicas
 from canarium_operator.core.rollout import analysis, gate
 from canarium_operator.core.rollout.endings import promote, roll_back
@@ -55,7 +55,7 @@ def due_queries(given: RolloutInput) -> frozenset[analysis.Query]:
     if given.status.canary is None or given.wanted.name != given.status.canary.revision:
         return frozenset()
     spec = given.spec.rollout.analysis
-    known = {check.name: check for check in rollout.checks}
+    known = _known_checks(given, rollout, subject)
     gate = gate_opens_at(given.spec, rollout)
     due: set[analysis.Query] = set()
     for metric in spec.metrics:
@@ -64,6 +64,19 @@ def due_queries(given: RolloutInput) -> frozenset[analysis.Query]:
             due |= {queries.value, queries.samples}
             due |= {q for q in (queries.baseline, queries.baseline_samples) if q is not None}
     return frozenset(due)
+
+
+def _known_checks(
+    given: RolloutInput, rollout: RolloutStatus, subject: analysis.Subject
+) -> dict[str, Check]:
+    """Give the latest results by name, without those whose check was edited since: they answer another question."""
+    metrics = {metric.name: metric for metric in given.spec.rollout.analysis.metrics}
+    return {
+        check.name: check
+        for check in rollout.checks
+        if check.name in metrics
+        and analysis.is_current(check, metrics[check.name], given.spec.rollout.analysis, subject)
+    }
 
 
 def carry_out_steps(given: RolloutInput) -> Decision | None:
@@ -157,7 +170,7 @@ def _assess(given: RolloutInput) -> RolloutInput:
     if subject is None or rollout is None:
         return given
     spec = given.spec.rollout.analysis
-    known = {check.name: check for check in rollout.checks}
+    known = _known_checks(given, rollout, subject)
     checks = []
     for metric in spec.metrics:
         previous = known.get(metric.name)

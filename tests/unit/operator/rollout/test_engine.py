@@ -325,3 +325,73 @@ def test_kubectl_wait_and_kstatus_never_see_an_old_ready() -> None:
     assert scenario.status.observed_generation == 2
     assert condition(scenario, ConditionType.READY) == "False/RolloutStarted"
     assert condition(scenario, ConditionType.RECONCILING) == "True/RolloutStarted"
+
+
+def test_a_check_that_was_edited_is_measured_anew_before_it_counts() -> None:
+    """A result of other limits is no evidence, however fresh it is."""
+    spec = make_spec("2", rollout={
+        "canary": {"steps": [{"weight": 100, "pause": "1m"}]},
+        "analysis": {"interval": "10m", "minSamples": 100, "metrics": [
+            {"name": "error-rate", "max": "5%"},
+            {"name": "agreement", "query": 'a{revision="{{revision}}"}', "min": 0.5},
+        ]},
+    })  # fmt: skip
+    stricter = make_spec("2", rollout={
+        "canary": {"steps": [{"weight": 100, "pause": "1m"}]},
+        "analysis": {"interval": "10m", "minSamples": 100, "metrics": [
+            {"name": "error-rate", "max": "0.01%"},
+        ]},
+    })  # fmt: skip
+    scenario = serving().change(spec).settle().serves(V2, Traffic(custom=None))
+    scenario = scenario.later(61).settle()
+    assert scenario.status.rollout is not None
+    assert [c.verdict for c in scenario.status.rollout.checks] == [Verdict.PASS, Verdict.NO_DATA]
+    scenario = scenario.later(1).change(stricter).step()
+    assert scenario.status.failed_revisions[0].revision == V2
+    assert "above max 0.01%" in scenario.status.failed_revisions[0].message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_no_evidence(value: float) -> None:
+    """Neither a pass nor a failure, and nothing that JSON cannot hold."""
+    scenario = canary().serves(V2, Traffic(error_rate=value)).later(61).settle()
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.step == 1
+    assert scenario.status.rollout.checks[0].verdict is Verdict.NO_DATA
+    assert scenario.status.rollout.checks[0].value is None
+
+
+def test_a_canary_gets_no_traffic_before_its_service_exists() -> None:
+    """Pods that nothing leads to cannot answer."""
+    scenario = serving().change(make_spec("2")).step().act()
+    without = replace(scenario, observed=replace(scenario.observed, services=frozenset({V1})))
+    waiting = without.step()
+    assert waiting.status.rollout is not None
+    assert waiting.status.rollout.weight == 0
+    assert "Service does not exist" in waiting.status.message
+    assert scenario.step().status.rollout.weight == 10  # type: ignore[union-attr]
+
+
+def test_ready_is_false_while_the_gateway_does_not_carry_the_route() -> None:
+    """An edited gateway or host name is no rollout, yet nobody may be told too early that it serves."""
+    scenario = serving()
+    assert scenario.observed.route is not None
+    refused = replace(scenario.observed.route, accepted=False, message="no such listener")
+    scenario = replace(scenario, observed=replace(scenario.observed, route=refused)).step()
+    assert condition(scenario, ConditionType.READY) == "False/AwaitingRoute"
+    assert condition(scenario, ConditionType.RECONCILING) == "True/AwaitingRoute"
+    assert "no such listener" in scenario.status.message
+    assert scenario.decision is not None
+    assert scenario.decision.requeue_after.total_seconds() < 60
+    assert condition(scenario.act().step(), ConditionType.READY) == "True/Serving"
+
+
+def test_ready_is_false_while_stable_has_too_few_pods() -> None:
+    """And available while it has any."""
+    few = serving().pods(V1, 1).step()
+    assert condition(few, ConditionType.READY) == "False/AwaitingPods"
+    assert condition(few, ConditionType.AVAILABLE) == "True/Serving"
+    assert "1 of at least 2 pods" in few.status.message
+    none = serving().pods(V1, 0).step()
+    assert condition(none, ConditionType.READY) == "False/StableUnavailable"
+    assert condition(none, ConditionType.AVAILABLE) == "False/StableUnavailable"

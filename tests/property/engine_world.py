@@ -1,0 +1,237 @@
+"""Worlds for the engine's laws: what can happen to a ModelDeployment between two looks, as values that Hypothesis
+can shrink.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from canarium_operator.core.observation import LoadProblem, RouteState
+from canarium_operator.core.revision import revision_of
+from canarium_operator.core.rollout.analysis import QueryFailure, Reading
+from canarium_operator.testing.scenario import IMAGE, Scenario, Traffic, make_spec
+
+VERSIONS = ("1", "2", "3")
+MAX_BACKWARDS = 30.0
+"""Seconds that one correction sets the clock back at most."""
+
+STEPS: dict[str, list[tuple[int, str]]] = {
+    "usual": [(10, "1m"), (50, "1m"), (100, "1m")],
+    "short": [(50, "10s")],
+    "other": [(5, "1m"), (20, "0s"), (100, "30s")],
+    "whole": [(100, "1m")],
+}
+ANALYSES: dict[str, dict[str, Any]] = {
+    "usual": {"interval": "30s", "minSamples": 100},
+    "none": {"metrics": []},
+    "forgiving": {"interval": "20s", "minSamples": 10, "failureLimit": 2, "maxWait": "5m"},
+    "custom": {
+        "interval": "30s",
+        "minSamples": 0,
+        "metrics": [
+            {"name": "agreement", "query": 'agreement{revision="{{revision}}"}', "min": 0.9},
+            {"name": "error-rate", "max": "2%", "minSamples": 50},
+        ],
+    },
+}
+AUTOSCALINGS: dict[str, dict[str, int]] = {
+    "usual": {"minReplicas": 2, "maxReplicas": 10},
+    "one": {"minReplicas": 1, "maxReplicas": 1},
+    "many": {"minReplicas": 5, "maxReplicas": 6},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the user asks for."""
+
+    version: str = "1"
+    steps: str = "usual"
+    analysis: str = "usual"
+    autoscaling: str = "usual"
+    drain: str = "30s"
+
+    def spec(self) -> Any:
+        """Build the spec."""
+        return make_spec(
+            self.version,
+            autoscaling=AUTOSCALINGS[self.autoscaling],
+            rollout={
+                "canary": {"steps": [{"weight": w, "pause": p} for w, p in STEPS[self.steps]]},
+                "analysis": ANALYSES[self.analysis],
+                "scaleDownDelay": self.drain,
+            },
+        )
+
+
+REVISIONS = tuple(revision_of(Wish(version=v).spec(), IMAGE).name for v in VERSIONS)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The user applies another spec."""
+
+    wish: Wish
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return world.change(self.wish.spec())
+
+
+@dataclass(frozen=True)
+class Break:
+    """The spec becomes invalid, or valid again."""
+
+    problem: str | None
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        if world.problem == self.problem:
+            return world
+        return replace(world, problem=self.problem, generation=world.generation + 1)
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The API server refuses a child, or lets all in again."""
+
+    rejection: str | None
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return replace(world, rejection=self.rejection)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """The user sets the retry annotation."""
+
+    value: str
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return replace(world, retry=self.value)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Time passes; backwards when the clock is corrected."""
+
+    seconds: float
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return world.later(self.seconds)
+
+
+@dataclass(frozen=True)
+class Act:
+    """The cluster does what the status asks for, in part or in full."""
+
+    ready: bool
+    accepted: bool
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return world.act(ready=self.ready, accepted=self.accepted)
+
+
+@dataclass(frozen=True)
+class Pods:
+    """Pods of a revision come or go."""
+
+    revision: str
+    ready: int
+    problem: LoadProblem | None
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return world.pods(self.revision, self.ready, self.problem)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The gateway changes its mind, or somebody the route."""
+
+    route: RouteState | None
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return replace(world, observed=replace(world.observed, route=self.route))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Prometheus says something else of a revision."""
+
+    revision: str
+    traffic: Traffic
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return world.serves(self.revision, self.traffic)
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """Prometheus is away, or back."""
+
+    failure: Reading
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return replace(world, failure=self.failure)
+
+
+Action = Edit | Break | Refuse | Retry | Pass | Act | Pods | Route | Answer | Prometheus
+
+wishes = st.builds(
+    Wish,
+    version=st.sampled_from(VERSIONS),
+    steps=st.sampled_from(sorted(STEPS)) | st.just("usual"),
+    analysis=st.sampled_from(sorted(ANALYSES)) | st.just("usual"),
+    autoscaling=st.sampled_from(sorted(AUTOSCALINGS)) | st.just("usual"),
+    drain=st.sampled_from(("30s", "0s")),
+)
+revisions = st.sampled_from(REVISIONS)
+problems = st.sampled_from(
+    (
+        None,
+        LoadProblem(reason="DownloadFailed", message="404"),
+        LoadProblem(reason="DigestMismatch", message="expected a, got b", permanent=True),
+    )
+)
+bad_values = st.sampled_from((None, float("nan"), float("inf"), float("-inf"), -1.0, 1e300))
+traffics = st.builds(
+    Traffic,
+    requests=st.sampled_from((1000.0, 100.0, 99.4, 0.0)) | bad_values,
+    error_rate=st.sampled_from((0.0, 0.001, 0.02, 0.3)) | bad_values,
+    latency=st.sampled_from((0.02, 0.03, 0.5)) | bad_values,
+    custom=st.sampled_from((0.99, 0.5)) | bad_values,
+)
+routes = st.none() | st.builds(
+    RouteState,
+    weights=st.dictionaries(revisions, st.sampled_from((1, 10, 50, 100)), max_size=2),
+    accepted=st.booleans(),
+    message=st.sampled_from(("", "no such listener")),
+)
+obedient = st.just(Act(ready=True, accepted=True))
+onwards = st.builds(Pass, st.sampled_from((0.0, 1.0, 10.0, 31.0, 61.0)))
+"""What happens most of the time, so that rollouts come far."""
+
+troubles: st.SearchStrategy[Action] = st.one_of(
+    st.builds(Edit, wishes),
+    st.builds(Break, st.sampled_from((None, None, "spec.x: is wrong"))),
+    st.builds(Refuse, st.sampled_from((None, None, "exceeded quota"))),
+    st.builds(Retry, st.sampled_from(("a", "b", "c"))),
+    st.builds(Pass, st.sampled_from((601.0, 90_000.0, -MAX_BACKWARDS, -1.0))),
+    st.builds(Act, st.booleans(), st.booleans()),
+    st.builds(Pods, revisions, st.integers(0, 6), problems),
+    st.builds(Route, routes),
+    st.builds(Answer, revisions, traffics),
+    st.builds(Prometheus, st.sampled_from((None, None, QueryFailure(message="timed out")))),
+)
+lives: st.SearchStrategy[list[Action]] = st.lists(
+    st.one_of(obedient, obedient, onwards, onwards, troubles), min_size=5, max_size=40
+)

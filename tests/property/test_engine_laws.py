@@ -1,0 +1,297 @@
+"""The laws of the rollout engine, held against random lives of a ModelDeployment."""
+
+import math
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cache
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from canarium_api import API_VERSION, KIND
+from canarium_api.conditions import ConditionType, Reason
+from canarium_api.status import (
+    MAX_FAILED_REVISIONS,
+    MAX_HISTORY,
+    ModelDeploymentStatus,
+    Phase,
+    Verdict,
+)
+from canarium_api.v1alpha1 import MetricSpec
+from canarium_operator.core.plan import make_plan
+from canarium_operator.core.rollout import analysis
+from canarium_operator.core.rollout.engine import advance
+from canarium_operator.core.rollout.inputs import RESYNC, RolloutInput, gate_opens_at
+from canarium_operator.core.rollout.state import is_legal
+from canarium_operator.core.rollout.steps import subject_of
+from canarium_operator.core.status import present
+from canarium_operator.testing.cluster import FakeCluster
+from canarium_operator.testing.objects import model_deployment
+from canarium_operator.testing.scenario import REF, Scenario
+
+from .engine_world import Action, Pass, Wish, lives
+
+EXAMPLES = min(5000, max(200, int(os.environ.get("SEEDS", "0"))))
+"""SEEDS=5000 in the environment looks further."""
+MAX_PASSES = 12
+"""Passes after which one moment must have settled: the longest chain is a withdrawal, a start and a weight."""
+FORWARD = frozenset({Reason.STEP_PASSED, Reason.PROMOTED})
+
+
+def passes(world: Scenario) -> Iterator[tuple[RolloutInput, Scenario]]:
+    """Decide until the moment has settled."""
+    for _ in range(MAX_PASSES):
+        given_ = world.given()
+        after = world.step()
+        yield given_, after
+        if after.status == world.status:
+            return
+        world = after
+    msg = f"not settled after {MAX_PASSES} passes: {world.status.last_transition}"
+    raise AssertionError(msg)
+
+
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@given(life=lives, start=st.sampled_from((Wish(), Wish(autoscaling="one", steps="short"))))
+def test_the_laws_hold_in_every_life(life: list[Action], start: Wish) -> None:
+    """Whatever happens, in whatever order."""
+    world = Scenario(spec=start.spec())
+    set_back = 0.0
+    failed: set[str] = set()
+    for action in life:
+        world = action.happen(world)
+        if isinstance(action, Pass):
+            set_back += max(0.0, -action.seconds)
+        for given_, after in passes(world):
+            before = given_.status
+            the_decision_follows_from_the_input_alone(given_, after)
+            the_wait_is_bounded(given_, after, set_back)
+            transitions_are_legal_and_numbered(before, after.status)
+            steps_move_by_one_and_only_forward(before, after.status)
+            only_evidence_moves_a_rollout_on(given_, after.status)
+            failures_are_remembered(before, after.status, failed)
+            conditions_agree(given_, after.status)
+            the_status_can_be_stored(after.status)
+            the_plan_keeps_what_serves(given_, after.status)
+            world = after
+
+
+def the_decision_follows_from_the_input_alone(given_: RolloutInput, after: Scenario) -> None:
+    """The same input gives the same decision."""
+    again = advance(given_)
+    assert again == after.decision
+    assert present(given_, again) == after.status
+
+
+def the_wait_is_bounded(given_: RolloutInput, after: Scenario, set_back: float) -> None:
+    """Nobody spins, and nobody sleeps through the next check."""
+    assert after.decision is not None
+    wait = after.decision.requeue_after
+    longest = max(RESYNC, given_.spec.rollout.analysis.interval)
+    assert timedelta(0) <= wait <= longest + timedelta(seconds=set_back)
+    if after.status == given_.status:
+        assert wait > timedelta(0)
+
+
+def transitions_are_legal_and_numbered(
+    before: ModelDeploymentStatus, after: ModelDeploymentStatus
+) -> None:
+    """One transition a call, each of the table, and none without a number."""
+    assert after.epoch - before.epoch in (0, 1)
+    if after.epoch == before.epoch:
+        assert facts(after) == facts(before)
+        assert after.last_transition == before.last_transition
+        return
+    assert after.last_transition is not None
+    assert after.last_transition.epoch == after.epoch
+    reason = Reason(after.last_transition.reason)
+    assert is_legal(reason, before.phase, after.phase), f"{reason}: {before.phase} to {after.phase}"
+
+
+def facts(status: ModelDeploymentStatus) -> object:
+    """What only a transition changes."""
+    rollout = status.rollout
+    return (
+        status.stable and (status.stable.revision, status.stable.served),
+        status.canary and status.canary.revision,
+        rollout and (rollout.step, rollout.weight, rollout.weights, rollout.step_started_at),
+        status.failed_revisions,
+        status.history,
+    )
+
+
+def steps_move_by_one_and_only_forward(
+    before: ModelDeploymentStatus, after: ModelDeploymentStatus
+) -> None:
+    """Unless the steps were edited; and the weight that is asked for is never above the step's."""
+    assert (after.rollout is None) == (after.canary is None)
+    if after.rollout is None or after.canary is None:
+        return
+    assert 0 <= after.rollout.weight <= after.rollout.weights[after.rollout.step - 1] <= 100
+    assert 1 <= after.rollout.step <= after.rollout.steps == len(after.rollout.weights)
+    assert after.last_transition is not None
+    reason = after.last_transition.reason
+    if before.rollout is None or before.canary is None:
+        assert (after.rollout.step, after.rollout.weight) == (1, 0)
+        return
+    assert before.canary.revision == after.canary.revision
+    moved = after.rollout.step - before.rollout.step
+    if after.epoch == before.epoch:
+        assert moved == 0
+    elif reason != Reason.ROLLOUT_REPLANNED:
+        assert moved == (reason == Reason.STEP_PASSED)
+    if after.rollout.weight > before.rollout.weight:
+        assert reason == Reason.WEIGHT_CHANGED
+        assert after.canary.ready_replicas > 0
+        assert after.rollout.weight == after.rollout.weights[after.rollout.step - 1]
+
+
+def only_evidence_moves_a_rollout_on(given_: RolloutInput, after: ModelDeploymentStatus) -> None:
+    """No step ends unless its pause is over and every check of the spec passes on a measurement taken since."""
+    before, rollout = given_.status, given_.status.rollout
+    limit = given_.spec.rollout.analysis.failure_limit
+    if after.rollout is not None:
+        assert all(check.failures <= limit for check in after.rollout.checks)
+    if after.epoch == before.epoch or after.last_transition is None:
+        return
+    if after.last_transition.reason not in FORWARD:
+        return
+    assert rollout is not None
+    opens_at = gate_opens_at(given_.spec, rollout)
+    assert opens_at is not None
+    assert given_.now >= opens_at
+    if after.last_transition.reason == Reason.PROMOTED:
+        assert rollout.weight == 100
+        assert rollout.step == rollout.steps
+    known = {check.name: check for check in rollout.checks}
+    for metric in given_.spec.rollout.analysis.metrics:
+        readings = measured(given_, metric)
+        if readings is not None:
+            assert is_good(given_, metric, *readings), f"{metric.name}: {readings}"
+            continue
+        check = known[metric.name]
+        assert check.verdict is Verdict.PASS
+        assert check.measured_at is not None
+        assert check.measured_at >= opens_at
+        assert check.limit == analysis.describe_limits(metric)
+
+
+def measured(
+    given_: RolloutInput, metric: MetricSpec
+) -> tuple[analysis.Reading, analysis.Reading, analysis.Reading] | None:
+    """What Prometheus said in this pass: value, samples, and the stable revision's value."""
+    subject = subject_of(given_)
+    assert subject is not None
+    queries = analysis.make_queries(metric, subject, given_.now)
+    if queries.value not in given_.readings:
+        return None
+    baseline = given_.readings[queries.baseline] if queries.baseline is not None else 0.0
+    return given_.readings[queries.value], given_.readings[queries.samples], baseline
+
+
+def is_good(
+    given_: RolloutInput,
+    metric: MetricSpec,
+    value: analysis.Reading,
+    samples: analysis.Reading,
+    baseline: analysis.Reading,
+) -> bool:
+    """A second opinion, written down from the documentation and not from the code."""
+    needed = metric.min_samples
+    if needed is None:
+        needed = given_.spec.rollout.analysis.min_samples
+    if not isinstance(value, float) or not math.isfinite(value):
+        return False
+    if needed > 0 and (not isinstance(samples, float) or not samples >= needed):
+        return False
+    if metric.name == "agreement":
+        return value >= 0.9
+    if not isinstance(baseline, float) or not math.isfinite(baseline):
+        return False
+    if metric.name == "error-rate" and metric.max is None:
+        return value <= 0.05 and value - baseline <= 0.01
+    if metric.max is not None:
+        return value <= metric.max
+    return value <= baseline * 1.5 or value - baseline <= 0.010
+
+
+def failures_are_remembered(
+    before: ModelDeploymentStatus, after: ModelDeploymentStatus, failed: set[str]
+) -> None:
+    """A revision that failed is tried again only when somebody asks."""
+    failed |= {entry.revision for entry in after.failed_revisions}
+    if after.last_transition is not None and after.epoch != before.epoch:
+        if after.last_transition.reason == Reason.ROLLOUT_RETRIED:
+            failed -= {e.revision for e in before.failed_revisions} - {
+                e.revision for e in after.failed_revisions
+            }
+        if after.last_transition.reason == Reason.PROMOTED:
+            assert before.canary is not None
+            assert after.stable is not None
+            assert after.stable.revision == before.canary.revision
+    if after.canary is not None:
+        assert after.canary.revision not in failed
+    if after.stable is not None:
+        assert after.stable.revision not in failed
+
+
+def conditions_agree(given_: RolloutInput, status: ModelDeploymentStatus) -> None:
+    """Ready is True only when the wanted revision serves in full; else either at work or stalled, never both."""
+    found = {condition.type: condition for condition in status.conditions}
+    assert len(found) == len(status.conditions)
+    assert {c.observed_generation for c in status.conditions} == {given_.generation}
+    ready = found[ConditionType.READY].status == "True"
+    reconciling, stalled = ConditionType.RECONCILING in found, ConditionType.STALLED in found
+    assert ready + reconciling + stalled == 1
+    if ready:
+        assert status.phase is Phase.PROMOTED
+        assert given_.wanted is not None
+        assert status.stable is not None
+        assert status.stable.revision == given_.wanted.name
+        assert status.stable.served
+        assert status.stable.ready_replicas >= given_.spec.autoscaling.min_replicas
+        assert given_.observed.route is not None
+        assert given_.observed.route.accepted
+        assert given_.observed.weight(given_.wanted.name) == 100
+    if found[ConditionType.AVAILABLE].status == "True":
+        assert status.stable is not None
+        assert status.stable.ready_replicas > 0
+
+
+@cache
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+def the_status_can_be_stored(status: ModelDeploymentStatus) -> None:
+    """It is within its bounds, it is JSON, the schema takes it as it is, and it comes back unchanged."""
+    assert len(status.failed_revisions) <= MAX_FAILED_REVISIONS
+    assert len(status.retiring) <= MAX_FAILED_REVISIONS
+    assert len(status.history) <= MAX_HISTORY
+    stored = status.to_manifest()
+    assert ModelDeploymentStatus.from_manifest(stored) == status
+    body = {**model_deployment(), "apiVersion": API_VERSION, "kind": KIND, "status": stored}
+    admitted = cluster().admitted(body)
+    assert ModelDeploymentStatus.from_manifest(admitted["status"]) == status
+
+
+def the_plan_keeps_what_serves(given_: RolloutInput, status: ModelDeploymentStatus) -> None:
+    """The stable revision is never dropped, weights sum to 100, and no canary gets more than its step's."""
+    plan = make_plan(REF, given_.spec, status, given_.observed, given_.wanted)
+    if status.stable is None:
+        assert plan.weights is None
+        return
+    assert plan.weights is not None
+    assert sum(plan.weights.values()) == 100
+    assert all(weight > 0 for weight in plan.weights.values())
+    assert status.stable.revision in plan.kept
+    assert set(plan.weights) <= plan.kept
+    assert {entry.revision for entry in status.retiring} <= plan.kept
+    for planned in plan.revisions:
+        assert 1 <= planned.min_replicas <= planned.max_replicas
+        assert planned.revision.name in plan.kept
+    if status.canary is not None and status.rollout is not None:
+        share = plan.weights.get(status.canary.revision, 0)
+        assert share == status.rollout.weight <= status.rollout.weights[status.rollout.step - 1]
+        assert status.canary.revision in plan.kept
