@@ -71,4 +71,6 @@ def test_the_installed_operator_promotes_and_rolls_back_though_its_pod_is_killed
         world.wait_phase("Aborted")
     installed.kubectl.run("delete", "namespace", namespace, "--wait=false")
     log = installed.kubectl.run("logs", "deploy/canarium-operator", "-n", NAMESPACE)
-    assert "forbidden" not in log.lower(), log[-3000:]
+    # Denied by RBAC, that is; a namespace on its way out forbids new content to everybody.
+    denied = [line for line in log.splitlines() if "is forbidden: User" in line]
+    assert denied == []

@@ -193,7 +193,7 @@ class KubernetesCluster:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{ref.name}.{ref.uid[:8]}.{event.epoch}",
+                "name": f"{ref.name}.{ref.uid[:8]}.{event.epoch:06d}",
                 "namespace": ref.namespace,
             },
             "involvedObject": {

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from canarium_api.base import ApiModel
 from canarium_api.v1alpha1 import ModelDeploymentSpec, ModelSpec, ServingSpec
 
 HASH_LENGTH = 10
@@ -64,14 +65,19 @@ class Revision:
 def revision_of(spec: ModelDeploymentSpec, default_image: str) -> Revision:
     """Name the revision that a spec asks for.
 
-    With a digest, the URI is left out of the hash: moving the same bytes to another bucket is no new revision.
+    With a digest, the URI is left out of the hash: moving the same bytes to another bucket is no new revision. Fields at
+    their default are left out too, so that an operator that knows one field more names the same revisions as before.
     """
     image = spec.serving.image or default_image
-    model = spec.model.to_manifest()
+    model = _explicit(spec.model)
     if spec.model.sha256 is not None:
         model.pop("uri")
-    content = {"model": model, "serving": spec.serving.to_manifest(), "image": image}
+    content = {"model": model, "serving": _explicit(spec.serving), "image": image}
     digest = hashlib.sha256(
         json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
     return Revision(name=digest[:HASH_LENGTH], model=spec.model, serving=spec.serving, image=image)
+
+
+def _explicit(part: ApiModel) -> dict[str, Any]:
+    return part.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)

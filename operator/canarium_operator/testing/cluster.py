@@ -152,7 +152,7 @@ class FakeCluster(FakeApiServer):
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event, once for each epoch."""
         await self._enter(call := Call("record_event", "Event", ref.name))
-        name = f"{ref.namespace}/{ref.name}.{ref.uid[:8]}.{event.epoch}"
+        name = f"{ref.namespace}/{ref.name}.{ref.uid[:8]}.{event.epoch:06d}"
         if name not in self._posted:
             self._posted.add(name)
             self.events.append((str(ref), event))
