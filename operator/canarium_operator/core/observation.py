@@ -59,10 +59,8 @@ class Observed:
     notes: tuple[str, ...] = ()
     """What could not be read, in sentences for the log."""
 
-    def workload(self, revision: str | None) -> Workload:
+    def workload(self, revision: str) -> Workload:
         """Give the workload of a revision, or one without pods."""
-        if revision is None:
-            return Workload(revision="")
         return self.workloads.get(revision, Workload(revision=revision))
 
     def weight(self, revision: str | None) -> int:

@@ -12,8 +12,6 @@ from canarium_api.v1alpha1 import MetricSpec, ModelDeploymentSpec
 from canarium_operator.core.rollout import analysis, promql
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([^}]*?)\s*\}\}")
-_HOSTNAME = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-MAX_CONFIGMAP_KEY = 253
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ def _words(message: str) -> str:
 
 def validate(spec: ModelDeploymentSpec) -> list[Problem]:
     """Check a spec across its fields; an empty list means that it can be carried out."""
-    return [*_resources(spec), *_model(spec), *_traffic(spec), *_analysis(spec)]
+    return [*_resources(spec), *_model(spec), *_analysis(spec)]
 
 
 def _resources(spec: ModelDeploymentSpec) -> list[Problem]:
@@ -97,17 +95,6 @@ def _model(spec: ModelDeploymentSpec) -> list[Problem]:
             )
         ]
     return []
-
-
-def _traffic(spec: ModelDeploymentSpec) -> list[Problem]:
-    return [
-        Problem(
-            field=f"spec.traffic.hostnames[{index}]",
-            message=f"{name!r} is not a host name: lower-case letters, digits, '-' and dots, at most one leading '*.'",
-        )
-        for index, name in enumerate(spec.traffic.hostnames)
-        if not _HOSTNAME.match(name)
-    ]
 
 
 def _analysis(spec: ModelDeploymentSpec) -> list[Problem]:

@@ -105,10 +105,8 @@ def withdraw(given: RolloutInput) -> Decision | None:
     )
 
 
-def failure_of(status: ModelDeploymentStatus, wanted: Revision | None) -> FailedRevision | None:
+def failure_of(status: ModelDeploymentStatus, wanted: Revision) -> FailedRevision | None:
     """Find why a revision is not to be tried, if it has failed before."""
-    if wanted is None:
-        return None
     return next((f for f in status.failed_revisions if f.revision == wanted.name), None)
 
 

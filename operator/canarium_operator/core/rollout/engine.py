@@ -104,8 +104,7 @@ def shortfall_of(given: RolloutInput) -> tuple[Reason, str] | None:
         The reason, and the same in words; None while it serves in full.
     """
     stable, route = given.status.stable, given.observed.route
-    if stable is None:
-        return Reason.PENDING, "nothing exists yet"
+    assert stable is not None  # noqa: S101 - asked only where something serves
     ready, minimum = stable.ready_replicas, given.spec.autoscaling.min_replicas
     if ready < minimum:
         reason = Reason.AWAITING_PODS if ready > 0 else Reason.STABLE_UNAVAILABLE
