@@ -199,14 +199,17 @@ DEFAULT_STEPS = [CanaryStep(weight=w) for w in (1, 5, 10, 25, 50, 100)]
 class MetricSpec(ApiModel):
     """One check of the canary.
 
-    Built in, when `query` is absent: `error-rate`, and `latency-p50`, `-p90`, `-p95`, `-p99` (any two digits).
+    Built in, when `query` is absent: `error-rate` (failures of the model or the server), `invalid-rate`
+    (requests that the server refused as the client's mistake: a model whose inputs changed shows here), and
+    `latency-p50`, `-p90`, `-p95`, `-p99` (any two digits).
     """
 
     model_config = _rules(
         (
-            "has(self.query) || self.name == 'error-rate' || self.name.matches('^latency-p[0-9]{2}$')",
-            "metrics[].query is required unless the name is built in: error-rate, or latency-p followed by "
-            "two digits (latency-p95)",
+            "has(self.query) || self.name in ['error-rate', 'invalid-rate'] "
+            "|| self.name.matches('^latency-p[0-9]{2}$')",
+            "metrics[].query is required unless the name is built in: error-rate, invalid-rate, or latency-p "
+            "followed by two digits (latency-p95)",
         ),
     )
 
@@ -229,10 +232,10 @@ class MetricSpec(ApiModel):
     """`maxRatio` is not held against differences smaller than this. Default: 10ms for latency, else 0."""
     min_samples: int | None = Field(default=None, ge=0, le=100_000_000)
     """Requests that each compared revision must have answered in this step before the check says anything.
-    Default: `analysis.minSamples`."""
+    Default: `analysis.minSamples`; for `latency-pNN` at least ten requests beyond the quantile (p95: 200)."""
 
 
-DEFAULT_METRICS = [MetricSpec(name="error-rate"), MetricSpec(name="latency-p95")]
+DEFAULT_METRICS = [MetricSpec(name=name) for name in ("error-rate", "invalid-rate", "latency-p95")]
 
 
 class AnalysisSpec(ApiModel):

@@ -194,7 +194,10 @@ def quick_rollout(**parts: Any) -> dict[str, Any]:
         "analysis": {
             "interval": "2s",
             "minSamples": 20,
-            "metrics": [{"name": "error-rate"}, {"name": "latency-p95", "max": "5s"}],
+            "metrics": [
+                {"name": "error-rate"},
+                {"name": "latency-p95", "max": "5s", "minSamples": 20},
+            ],
         },
         **parts,
     }

@@ -31,11 +31,13 @@ class Artefact:
         }
 
 
-def _model(nodes: list[object], constants: dict[str, np.ndarray]) -> Artefact:
+def _model(
+    nodes: list[object], constants: dict[str, np.ndarray], features: int = FEATURES
+) -> Artefact:
     graph = helper.make_graph(
         nodes,
         "model",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, FEATURES])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -50,6 +52,14 @@ def good(seed: int) -> Artefact:
     """Make a linear model; another seed gives other weights, hence another revision."""
     weights = np.random.default_rng(seed).normal(size=(FEATURES, 1)).astype(np.float32)
     return _model([helper.make_node("MatMul", ["input", "w"], ["score"])], {"w": weights})
+
+
+@cache
+def wider() -> Artefact:
+    """Make a model that wants one feature more than its clients send."""
+    weights = np.ones((FEATURES + 1, 1), dtype=np.float32)
+    node = helper.make_node("MatMul", ["input", "w"], ["score"])
+    return _model([node], {"w": weights}, FEATURES + 1)
 
 
 @cache

@@ -205,8 +205,9 @@ problems = st.sampled_from(
 bad_values = st.sampled_from((None, float("nan"), float("inf"), float("-inf"), -1.0, 1e300))
 traffics = st.builds(
     Traffic,
-    requests=st.sampled_from((1000.0, 100.0, 99.4, 0.0)) | bad_values,
+    requests=st.sampled_from((1000.0, 200.0, 100.0, 99.4, 0.0)) | bad_values,
     error_rate=st.sampled_from((0.0, 0.001, 0.02, 0.3)) | bad_values,
+    invalid_rate=st.sampled_from((0.0, 0.0, 0.04, 0.4)) | bad_values,
     latency=st.sampled_from((0.02, 0.03, 0.5)) | bad_values,
     custom=st.sampled_from((0.99, 0.5)) | bad_values,
 )

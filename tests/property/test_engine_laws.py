@@ -213,6 +213,8 @@ def is_good(
         return value <= 0.05 and value - baseline <= 0.01
     if metric.max is not None:
         return value <= metric.max
+    if metric.name == "invalid-rate":
+        return value - baseline <= 0.05
     return value <= baseline * 1.5 or value - baseline <= 0.010
 
 

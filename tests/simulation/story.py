@@ -57,6 +57,7 @@ class Model:
 
 GOOD: Final = Model(version="2", good=True)
 BAD: Final = Model(version="2", good=False, behaviour=Behaviour(error_rate=0.3))
+REFUSING: Final = Model(version="2", good=False, behaviour=Behaviour(invalid_rate=0.5))
 SLOW: Final = Model(version="2", good=False, behaviour=Behaviour(latency=0.5))
 NEVER_READY: Final = Model(version="2", good=False, pods=PodScript(ready_after=None))
 
@@ -98,6 +99,7 @@ class Story:
         metrics = random.choice(
             (
                 [{"name": "error-rate"}, {"name": "latency-p95"}],
+                [{"name": "error-rate"}, {"name": "invalid-rate"}, {"name": "latency-p50"}],
                 [{"name": "error-rate", "max": "5%"}, {"name": "latency-p99", "maxRatio": 2}],
             )
         )
@@ -115,6 +117,8 @@ class Story:
         }
 
     def _model(self) -> Model:
+        if self.random.random() < 0.1 and len(self.rollout["analysis"]["metrics"]) == 3:
+            return REFUSING
         return self.random.choice((GOOD, GOOD, GOOD, BAD, BAD, SLOW, NEVER_READY))
 
     def manifest(self, version: str, **changes: Any) -> Manifest:

@@ -65,8 +65,9 @@ class Revision:
 def revision_of(spec: ModelDeploymentSpec, default_image: str) -> Revision:
     """Name the revision that a spec asks for.
 
-    With a digest, the URI is left out of the hash: moving the same bytes to another bucket is no new revision. Fields at
-    their default are left out too, so that an operator that knows one field more names the same revisions as before.
+    With a digest, the URI is left out of the hash: moving the same bytes to another bucket is no new
+    revision. Fields at their default are left out too, so that an operator that knows one field more names
+    the same revisions as before.
     """
     image = spec.serving.image or default_image
     model = _explicit(spec.model)

@@ -41,6 +41,8 @@ class Behaviour:
     """How a revision answers requests."""
 
     error_rate: float = 0.0
+    invalid_rate: float = 0.0
+    """Share of requests that the server refuses as the client\'s mistake."""
     latency: float = 0.02
     """Seconds; what every latency quantile gives."""
     custom: float | None = None
@@ -116,6 +118,8 @@ class SimulatedTraffic(FakeMetrics):
         behaviour = self.behaviours.get(revision, Behaviour())
         if "histogram_quantile" in promql:
             return behaviour.latency if requests > 0 else None
+        if 'status="invalid"' in promql:
+            return behaviour.invalid_rate if requests > 0 else None
         if " / " in promql:
             return errors / requests if requests > 0 else None
         return requests if "ml_predictions_total" in promql else behaviour.custom

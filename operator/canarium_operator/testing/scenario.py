@@ -51,6 +51,7 @@ class Traffic:
 
     requests: float | None = 1000.0
     error_rate: float | None = 0.001
+    invalid_rate: float | None = 0.0
     latency: float | None = 0.020
     """Seconds."""
     custom: float | None = 0.99
@@ -104,7 +105,9 @@ class Scenario:
         if "histogram_quantile" in query.promql:
             return traffic.latency
         if " / " in query.promql:
-            return traffic.error_rate
+            return (
+                traffic.invalid_rate if 'status="invalid"' in query.promql else traffic.error_rate
+            )
         if "ml_predictions_total" in query.promql:
             return traffic.requests
         return traffic.custom

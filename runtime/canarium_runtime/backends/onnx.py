@@ -74,7 +74,8 @@ def open_onnx(path: Path, threads: int) -> OnnxBackend:
             str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        msg = f"ONNX Runtime cannot open the model: {str(error).rstrip('.')}. Check that the file is a complete ONNX model."
+        why = str(error).rstrip(".")
+        msg = f"ONNX Runtime cannot open the model: {why}. Check that the file is a complete ONNX model."
         raise LoadError("ModelUnreadable", msg, permanent=True) from error
     return OnnxBackend(session, _spec_of(session))
 

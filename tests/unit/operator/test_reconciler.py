@@ -430,7 +430,7 @@ async def test_all_queries_of_a_pass_are_asked_even_when_one_fails(serving: Benc
     serving.cluster.put(manifest("2"))
     await serving.settle(50)
     checks = {c["name"]: c["verdict"] for c in serving.status["rollout"]["checks"]}
-    assert checks == {"error-rate": "Pass", "latency-p95": "Error"}
+    assert checks == {"error-rate": "Pass", "invalid-rate": "Pass", "latency-p95": "Error"}
 
 
 async def test_an_object_that_vanishes_between_reading_and_writing_raises(serving: Bench) -> None:

@@ -18,6 +18,8 @@ from canarium_api.v1alpha1 import AnalysisSpec, MetricSpec
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.rollout import promql
 
+BEYOND_QUANTILE: Final = 10
+"""Requests beyond a quantile that make it worth looking at."""
 MIN_WINDOW: Final = timedelta(seconds=5)
 MAX_WINDOW: Final = timedelta(hours=6)
 """Longer steps are judged by their latest six hours: a longer range costs Prometheus much and dilutes what is new."""
@@ -71,12 +73,15 @@ class Queries:
 def with_defaults(metric: MetricSpec) -> MetricSpec:
     """Give a built-in check its limits where the user set none.
 
-    error-rate: at most 5 %, and at most 1 percentage point above stable. latency: at most 1.5 times stable.
+    error-rate: at most 5 %, and at most 1 percentage point above stable. invalid-rate: at most 5 percentage
+    points above stable. latency: at most 1.5 times stable.
     """
     if metric.query is not None or _has_limit(metric):
         return metric
     if promql.LATENCY.match(metric.name):
         return metric.model_copy(update={"max_ratio": 1.5})
+    if metric.name == promql.INVALID_RATE:
+        return metric.model_copy(update={"max_increase": 0.05})
     return metric.model_copy(update={"max": 0.05, "max_increase": 0.01})
 
 
@@ -105,7 +110,7 @@ def make_queries(metric: MetricSpec, subject: Subject, now: datetime) -> Queries
     metric = with_defaults(metric)
     look_back = window(subject, now)
     value = Query(promql.value_query(metric, subject.ref, subject.canary, look_back), now)
-    samples = Query(promql.samples_query(subject.ref, subject.canary, look_back), now)
+    samples = Query(promql.samples_query(metric, subject.ref, subject.canary, look_back), now)
     if not is_relative(metric):
         return Queries(value=value, samples=samples, baseline=None, baseline_samples=None)
     at = now
@@ -115,7 +120,9 @@ def make_queries(metric: MetricSpec, subject: Subject, now: datetime) -> Queries
         value=value,
         samples=samples,
         baseline=Query(promql.value_query(metric, subject.ref, subject.stable, look_back), at),
-        baseline_samples=Query(promql.samples_query(subject.ref, subject.stable, look_back), at),
+        baseline_samples=Query(
+            promql.samples_query(metric, subject.ref, subject.stable, look_back), at
+        ),
     )
 
 
@@ -150,7 +157,16 @@ def is_current(check: Check, metric: MetricSpec, spec: AnalysisSpec, subject: Su
 
 
 def _needed(metric: MetricSpec, spec: AnalysisSpec) -> int:
-    return spec.min_samples if metric.min_samples is None else metric.min_samples
+    """Give the requests that a check needs.
+
+    A quantile needs ten requests beyond it to say anything: p95 at least 200, p99 at least 1000, unless the
+    user says otherwise.
+    """
+    if metric.min_samples is not None:
+        return metric.min_samples
+    if (latency := promql.LATENCY.match(metric.name)) is not None and spec.min_samples > 0:
+        return max(spec.min_samples, BEYOND_QUANTILE * 100 // (100 - int(latency[1])))
+    return spec.min_samples
 
 
 def assess(
@@ -274,6 +290,6 @@ def format_value(name: str, value: float) -> str:
     """Write a value in the unit of its check: `0.8%`, `38.2ms`, or the plain number."""
     if promql.LATENCY.match(name):
         return f"{value:.3g}s" if value >= 1 else f"{value * 1000:.3g}ms"
-    if name == "error-rate":
+    if name in ("error-rate", promql.INVALID_RATE):
         return f"{value * 100:.3g}%"
     return f"{value:.4g}"

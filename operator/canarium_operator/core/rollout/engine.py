@@ -80,12 +80,10 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
         if problem is not None and problem.permanent and status.stable.ready_replicas == 0:
             return Reason.MODEL_LOAD_FAILED, f"{problem.reason}: {problem.message}"
         if given.now >= deadline_of(given):
-            ready = status.stable.ready_replicas
             why = f": {problem.message}" if problem is not None else ""
-            return (
-                Reason.PROGRESS_DEADLINE_EXCEEDED,
-                f"{ready} of {given.spec.autoscaling.min_replicas} pods of {wanted.display} ready in time{why}",
-            )
+            shortfall = shortfall_of(given)
+            what = shortfall[1] if shortfall is not None else "never looked at in time"
+            return Reason.PROGRESS_DEADLINE_EXCEEDED, f"not ready in time: {what}{why}"
         return None
     failure = failure_of(status, wanted)
     if failure is None or status.canary is not None or status.retiring:

@@ -9,6 +9,7 @@ from canarium_api.status import Phase, Verdict
 from canarium_operator.core.observation import LoadProblem
 from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.analysis import QueryFailure
+from canarium_operator.core.rollout.engine import advance
 from canarium_operator.testing.scenario import IMAGE, Scenario, Traffic, make_spec
 
 V1, V2, V3 = (revision_of(make_spec(v), IMAGE).name for v in "123")
@@ -92,9 +93,10 @@ def test_a_good_canary_is_promoted_and_the_old_revision_drains_before_it_goes() 
     ("bad", "words"),
     [
         (Traffic(error_rate=0.2), "20% is above max 5%"),
+        (Traffic(invalid_rate=0.4), "40% is more than 5% above stable's 0%"),
         (Traffic(latency=0.5), "500ms is more than 1.5 times stable's 20ms"),
     ],
-    ids=["errors", "slow"],
+    ids=["errors", "refusals", "slow"],
 )
 def test_a_failed_check_takes_all_traffic_back_at_once_and_is_remembered(
     step: int, bad: Traffic, words: str
@@ -308,6 +310,18 @@ def test_the_same_input_gives_the_same_decision() -> None:
     assert scenario.step() == scenario.step()
 
 
+def test_a_quantile_rests_on_ten_requests_beyond_it() -> None:
+    """The p95 of 20 requests is their largest: chance. p95 waits for 200, error-rate for what the user says."""
+    scenario = canary().serves(V2, Traffic(requests=199)).later(61).settle()
+    rollout = scenario.status.rollout
+    assert rollout is not None
+    assert {c.name: (c.verdict, c.needed) for c in rollout.checks} == {
+        "error-rate": (Verdict.PASS, 100),
+        "invalid-rate": (Verdict.PASS, 100),
+        "latency-p95": (Verdict.TOO_FEW_SAMPLES, 200),
+    }
+
+
 def test_at_100_percent_the_canary_is_compared_with_what_stable_did_before() -> None:
     """Stable gets no requests any more, so its last minutes are the baseline."""
     scenario = canary(3)
@@ -395,3 +409,22 @@ def test_ready_is_false_while_stable_has_too_few_pods() -> None:
     none = serving().pods(V1, 0).step()
     assert condition(none, ConditionType.READY) == "False/StableUnavailable"
     assert condition(none, ConditionType.AVAILABLE) == "False/StableUnavailable"
+
+
+def test_a_first_spec_that_is_invalid_stalls_and_waits() -> None:
+    """Nothing is made for it; a mended one begins."""
+    scenario = replace(Scenario(), problem="spec.x: is wrong").settle()
+    assert scenario.status.phase is Phase.INVALID
+    assert scenario.status.stable is None
+    assert condition(scenario, ConditionType.STALLED) == "True/InvalidSpec"
+    assert replace(scenario, problem=None).settle().status.phase is Phase.PROMOTED
+
+
+def test_a_pass_without_its_answers_keeps_what_is_known_and_moves_nothing() -> None:
+    """Answers that did not come are missing evidence."""
+    scenario = canary().later(61)
+    silent = replace(scenario.given(), readings={})
+    decision = advance(silent)
+    assert decision.status.rollout is not None
+    assert decision.status.rollout.step == 1
+    assert decision.blocked_on is Reason.AWAITING_MEASUREMENT
