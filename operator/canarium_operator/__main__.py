@@ -19,6 +19,7 @@ from canarium_operator.adapters import telemetry
 from canarium_operator.adapters.kubernetes_cluster import KubernetesCluster, connect
 from canarium_operator.adapters.prometheus import PrometheusMetrics
 from canarium_operator.core.naming import ObjectRef
+from canarium_operator.errors import ClusterError
 from canarium_operator.reconciler import Reconciler
 from canarium_operator.settings import OperatorSettings
 from canarium_operator.worker import Workers
@@ -90,8 +91,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.kubeconfig is not None:
         # kopf reads the same variable, so that both clients talk to the same cluster.
         os.environ["KUBECONFIG"] = options.kubeconfig
-    start_http_server(settings.metrics_port)
-    asyncio.run(run(settings, options.kubeconfig))
+    try:
+        start_http_server(settings.metrics_port)
+    except OSError as error:
+        print(
+            f"canarium operator: port {settings.metrics_port} for /metrics: {error.strerror}: "
+            "set CANARIUM_METRICS_PORT to a free one, or to 0",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        asyncio.run(run(settings, options.kubeconfig))
+    except ClusterError as error:
+        print(f"canarium operator: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
