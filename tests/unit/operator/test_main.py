@@ -7,6 +7,12 @@ import pytest
 from canarium_operator import __main__ as command
 
 
+@pytest.fixture(autouse=True)
+def _logging_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the logging of this process to pytest."""
+    monkeypatch.setattr(command.telemetry, "configure_logging", lambda level: None)
+
+
 def test_an_unusable_kubeconfig_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

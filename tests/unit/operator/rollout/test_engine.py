@@ -428,3 +428,47 @@ def test_a_pass_without_its_answers_keeps_what_is_known_and_moves_nothing() -> N
     assert decision.status.rollout is not None
     assert decision.status.rollout.step == 1
     assert decision.blocked_on is Reason.AWAITING_MEASUREMENT
+
+
+def test_a_comparison_without_stables_value_is_no_data() -> None:
+    """Stable answered requests, but the query says nothing of it."""
+    scenario = canary().serves(V1, Traffic(latency=None)).later(61).settle()
+    assert scenario.status.rollout is not None
+    verdicts = {check.name: check for check in scenario.status.rollout.checks}
+    assert verdicts["error-rate"].verdict is Verdict.PASS
+    assert verdicts["latency-p95"].verdict is Verdict.NO_DATA
+    assert "stable revision to compare with" in verdicts["latency-p95"].message
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "words"),
+    [
+        ({"min": 0.98}, 0.97, "0.97 is below min 0.98"),
+        ({"max": 0.5}, 0.51, "0.51 is above max 0.5"),
+        ({"maxIncrease": 0.1}, 1.2, "1.2 is more than 0.1 above stable's 0.99"),
+        ({"maxRatio": 1.1}, 1.2, "1.2 is more than 1.1 times stable's 0.99"),
+        ({"maxRatio": 1.1, "tolerance": 0.5}, 1.2, None),
+    ],
+)
+def test_each_limit_of_a_users_own_check_counts(
+    limits: dict[str, float], value: float, words: str | None
+) -> None:
+    """Absolute and compared with stable, and differences within the tolerance do not."""
+    metric = {"name": "agreement", "query": 'a{revision="{{revision}}"}', **limits}
+    spec = make_spec("2", rollout={
+        "canary": {"steps": [{"weight": 10, "pause": "1m"}]},
+        "analysis": {"interval": "30s", "minSamples": 100, "metrics": [metric]},
+    })  # fmt: skip
+    scenario = serving().change(spec).settle().serves(V2, Traffic(custom=value)).later(31).settle()
+    if words is None:
+        assert scenario.status.failed_revisions == []
+    else:
+        assert words in scenario.status.failed_revisions[0].message
+
+
+def test_a_route_that_is_never_accepted_ends_the_rollout_at_the_deadline() -> None:
+    """The gateway's words are in the evidence, and no step ever began."""
+    scenario = serving().change(make_spec("2")).step().act().step().act(accepted=False)
+    scenario = scenario.later(601).step()
+    assert scenario.status.failed_revisions[0].reason == Reason.PROGRESS_DEADLINE_EXCEEDED
+    assert "the route was not accepted in time" in scenario.status.failed_revisions[0].message
