@@ -197,6 +197,8 @@ def test_pods_that_could_not_even_be_created_are_a_problem() -> None:
     assert observe([deployment], SPEC).workload(REVISION.name).problem == LoadProblem(
         reason="FailedCreate", message="pods cannot be created: exceeded quota"
     )
+    condition["status"] = "False"
+    assert observe([deployment], SPEC).workload(REVISION.name).problem is None
 
 
 PARENT = {

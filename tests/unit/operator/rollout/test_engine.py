@@ -459,7 +459,7 @@ def test_each_limit_of_a_users_own_check_counts(
         "canary": {"steps": [{"weight": 10, "pause": "1m"}]},
         "analysis": {"interval": "30s", "minSamples": 100, "metrics": [metric]},
     })  # fmt: skip
-    scenario = serving().change(spec).settle().serves(V2, Traffic(custom=value)).later(31).settle()
+    scenario = serving().serves(V2, Traffic(custom=value)).change(spec).settle()
     if words is None:
         assert scenario.status.failed_revisions == []
     else:
