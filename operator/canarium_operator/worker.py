@@ -89,5 +89,7 @@ class Workers:
                     return
                 pause = max(after.total_seconds(), 0.0)
             await asyncio.sleep(unheeding)
+            # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the wake.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), timeout=pause - unheeding)
+                async with asyncio.timeout(pause - unheeding):
+                    await wake.wait()

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, ParamSpec
@@ -12,38 +11,12 @@ import pytest
 from canarium_operator import worker
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.errors import ConflictError, ForbiddenError, TransientClusterError
+from canarium_operator.testing import virtual_time
 from canarium_operator.worker import FIRST_BACKOFF, MAX_BACKOFF, MAX_UNHEEDING, Workers
 
 REF = ObjectRef(namespace="ml", name="fraud")
 OTHER = ObjectRef(namespace="ml", name="spam")
 LONG = timedelta(hours=1)
-
-
-class VirtualSelector(selectors.SelectSelector):
-    """Waits by moving the loop's clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Give what is ready at once; else let the time pass in which nothing would happen."""
-        found = super().select(0)
-        if not found and timeout:
-            self.now += timeout
-        return found
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only while it sleeps."""
-
-    def __init__(self) -> None:
-        self.virtual = VirtualSelector()
-        super().__init__(self.virtual)
-
-    def time(self) -> float:
-        """Give virtual seconds since the loop was made."""
-        return self.virtual.now
 
 
 P = ParamSpec("P")
@@ -54,8 +27,7 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(test(*args, **kwargs))
+        virtual_time.run(test(*args, **kwargs))
 
     return run
 
@@ -286,3 +258,17 @@ async def test_closing_cuts_off_the_pass_under_way() -> None:
 def test_the_time_in_which_wakes_are_unheeded_is_shorter_than_any_other_wait() -> None:
     """Or a rollback would wait for it."""
     assert worker.MAX_UNHEEDING < worker.MAX_BACKOFF
+
+
+@pytest.mark.parametrize("turns", range(5))
+@in_virtual_time
+async def test_closing_ends_a_worker_that_is_woken_at_the_same_moment(turns: int) -> None:
+    """SIGTERM in the middle of a rollout must not wait for its end."""
+    workers = Workers(Passes(), 1)
+    workers.wake(REF)
+    await asyncio.sleep(1)
+    workers.wake(REF)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await workers.close()
