@@ -92,6 +92,7 @@ async def test_a_short_manifest_gets_every_default(world: World) -> None:
     assert spec["rollout"]["analysis"]["minSamples"] == 5
     assert spec["rollout"]["analysis"]["metrics"] == [
         {"name": "error-rate"},
+        {"name": "invalid-rate"},
         {"name": "latency-p95"},
     ]
     assert (spec["serving"]["maxBatchSize"], spec["serving"]["maxDelay"]) == (8, "100ms")
