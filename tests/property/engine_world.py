@@ -3,6 +3,7 @@ can shrink.
 """
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from hypothesis import strategies as st
@@ -63,6 +64,22 @@ class Wish:
                 "scaleDownDelay": self.drain,
             },
         )
+
+
+class Start(Enum):
+    """Where a life begins."""
+
+    NOTHING = 0
+    SERVING = 1
+    CANARY = 2
+
+    def reach(self, wish: Wish) -> Scenario:
+        """Play to the start in peace; the canary is what is wished for, under another version than stable's."""
+        if self is Start.NOTHING:
+            return Scenario(spec=wish.spec())
+        other = "1" if wish.version != "1" else "2"
+        world = Scenario(spec=replace(wish, version=other).spec()).settle()
+        return world if self is Start.SERVING else world.change(wish.spec()).settle()
 
 
 REVISIONS = tuple(revision_of(Wish(version=v).spec(), IMAGE).name for v in VERSIONS)
@@ -162,6 +179,18 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Unreachable:
+    """The Service of a revision is gone, or was refused."""
+
+    revision: str
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        left = world.observed.services - {self.revision}
+        return replace(world, observed=replace(world.observed, services=left))
+
+
+@dataclass(frozen=True)
 class Answer:
     """Prometheus says something else of a revision."""
 
@@ -184,7 +213,9 @@ class Prometheus:
         return replace(world, failure=self.failure)
 
 
-Action = Edit | Break | Refuse | Retry | Pass | Act | Pods | Route | Answer | Prometheus
+Action = (
+    Edit | Break | Refuse | Retry | Pass | Act | Pods | Route | Unreachable | Answer | Prometheus
+)
 
 wishes = st.builds(
     Wish,
@@ -230,6 +261,7 @@ troubles: st.SearchStrategy[Action] = st.one_of(
     st.builds(Act, st.booleans(), st.booleans()),
     st.builds(Pods, revisions, st.integers(0, 6), problems),
     st.builds(Route, routes),
+    st.builds(Unreachable, revisions),
     st.builds(Answer, revisions, traffics),
     st.builds(Prometheus, st.sampled_from((None, None, QueryFailure(message="timed out")))),
 )

@@ -19,7 +19,7 @@ from canarium_api.status import (
     Verdict,
 )
 from canarium_api.v1alpha1 import MetricSpec
-from canarium_operator.core.plan import make_plan
+from canarium_operator.core.plan import canary_replicas, make_plan
 from canarium_operator.core.rollout import analysis
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import RESYNC, RolloutInput, gate_opens_at
@@ -30,7 +30,7 @@ from canarium_operator.testing.cluster import FakeCluster
 from canarium_operator.testing.objects import model_deployment
 from canarium_operator.testing.scenario import REF, Scenario
 
-from .engine_world import Action, Pass, Wish, lives
+from .engine_world import Action, Pass, Start, Wish, lives, wishes
 
 EXAMPLES = min(5000, max(200, int(os.environ.get("SEEDS", "0"))))
 """SEEDS=5000 in the environment looks further."""
@@ -53,10 +53,10 @@ def passes(world: Scenario) -> Iterator[tuple[RolloutInput, Scenario]]:
 
 
 @settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-@given(life=lives, start=st.sampled_from((Wish(), Wish(autoscaling="one", steps="short"))))
-def test_the_laws_hold_in_every_life(life: list[Action], start: Wish) -> None:
-    """Whatever happens, in whatever order."""
-    world = Scenario(spec=start.spec())
+@given(life=lives, wish=wishes, start=st.sampled_from(Start))
+def test_the_laws_hold_in_every_life(life: list[Action], wish: Wish, start: Start) -> None:
+    """Whatever happens, in whatever order, from the beginning or from the middle of a rollout."""
+    world = start.reach(wish)
     set_back = 0.0
     failed: set[str] = set()
     for action in life:
@@ -68,7 +68,7 @@ def test_the_laws_hold_in_every_life(life: list[Action], start: Wish) -> None:
             the_decision_follows_from_the_input_alone(given_, after)
             the_wait_is_bounded(given_, after, set_back)
             transitions_are_legal_and_numbered(before, after.status)
-            steps_move_by_one_and_only_forward(before, after.status)
+            steps_move_by_one_and_only_forward(given_, after.status)
             only_evidence_moves_a_rollout_on(given_, after.status)
             failures_are_remembered(before, after.status, failed)
             conditions_agree(given_, after.status)
@@ -121,10 +121,11 @@ def facts(status: ModelDeploymentStatus) -> object:
     )
 
 
-def steps_move_by_one_and_only_forward(
-    before: ModelDeploymentStatus, after: ModelDeploymentStatus
-) -> None:
-    """Unless the steps were edited; and the weight that is asked for is never above the step's."""
+def steps_move_by_one_and_only_forward(given_: RolloutInput, after: ModelDeploymentStatus) -> None:
+    """Unless the steps were edited; and the weight that is asked for is never above the step's, nor above what the
+    canary's pods can carry.
+    """
+    before = given_.status
     assert (after.rollout is None) == (after.canary is None)
     if after.rollout is None or after.canary is None:
         return
@@ -143,7 +144,10 @@ def steps_move_by_one_and_only_forward(
         assert moved == (reason == Reason.STEP_PASSED)
     if after.rollout.weight > before.rollout.weight:
         assert reason == Reason.WEIGHT_CHANGED
-        assert after.canary.ready_replicas > 0
+        reserved, scaling = after.rollout.reserved_replicas, given_.spec.autoscaling
+        needed = canary_replicas(after.rollout.weight, reserved, scaling)
+        assert after.canary.ready_replicas >= needed
+        assert after.canary.revision in given_.observed.services
         assert after.rollout.weight == after.rollout.weights[after.rollout.step - 1]
 
 
