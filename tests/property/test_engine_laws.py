@@ -65,6 +65,7 @@ def test_the_laws_hold_in_every_life(life: list[Action], wish: Wish, start: Star
             set_back += max(0.0, -action.seconds)
         for given_, after in passes(world):
             before = given_.status
+            no_traffic_waits_for_pods_that_are_gone(before, after.status)
             the_decision_follows_from_the_input_alone(given_, after)
             the_wait_is_bounded(given_, after, set_back)
             transitions_are_legal_and_numbered(before, after.status)
@@ -149,6 +150,14 @@ def steps_move_by_one_and_only_forward(given_: RolloutInput, after: ModelDeploym
         assert after.canary.ready_replicas >= needed
         assert after.canary.revision in given_.observed.services
         assert after.rollout.weight == after.rollout.weights[after.rollout.step - 1]
+
+
+def no_traffic_waits_for_pods_that_are_gone(
+    before: ModelDeploymentStatus, after: ModelDeploymentStatus
+) -> None:
+    """Once a moment has settled, a canary without a ready pod is asked to carry nothing."""
+    if after == before and after.canary is not None and after.rollout is not None:
+        assert after.canary.ready_replicas > 0 or after.rollout.weight == 0
 
 
 def only_evidence_moves_a_rollout_on(given_: RolloutInput, after: ModelDeploymentStatus) -> None:

@@ -4,6 +4,8 @@ The monitor looks at the stored objects alone, as an outsider with a watch would
 code but the table of transitions.
 """
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from canarium_api import KIND
@@ -22,7 +24,14 @@ BACK = frozenset({Reason.ROLLOUT_REPLANNED, Reason.ROLLOUT_STARTED})
 class Monitor:
     """Watches one ModelDeployment."""
 
-    def __init__(self, cluster: FakeCluster, ref: ObjectRef, *, exact_routes: bool = True) -> None:
+    def __init__(
+        self,
+        cluster: FakeCluster,
+        ref: ObjectRef,
+        now: Callable[[], datetime],
+        *,
+        exact_routes: bool = True,
+    ) -> None:
         self.story: list[str] = []
         """Transitions, for the report of a failure."""
         self.steps: list[tuple[str, int]] = []
@@ -32,7 +41,11 @@ class Monitor:
         self.promoted: list[str] = []
         self.max_weight: dict[str, int] = {}
         """Highest weight that the route ever gave to a revision, while it was a canary."""
+        self.drain: timedelta | None = None
+        """How long a revision keeps its pods at least, after it was decided that it gets no more traffic."""
+        self._retired: dict[str, datetime] = {}
         self._cluster = cluster
+        self._now = now
         self._ref = ref
         self._exact_routes = exact_routes
         self._before = ModelDeploymentStatus()
@@ -54,12 +67,19 @@ class Monitor:
             case _:
                 pass
 
-    def pass_ended(self) -> None:
-        """Look at the world after a pass without an error: all that the status asks for is done."""
+    def pass_ended(self, *, settled: bool) -> None:
+        """Look at the world after a pass without an error: all that the status asks for is done.
+
+        Args:
+            settled: the operator waits now.
+        """
         status = self._status()
         if status.stable is not None and status.phase is not Phase.INVALID:
             asked = _asked(status)
             assert self.route_weights() == asked, f"route {self.route_weights()}, status {asked}"
+        if settled and status.canary is not None and status.canary.revision in self.route_weights():
+            ready = self.ready_pods(status.canary.revision)
+            assert ready > 0, "traffic stays on a canary without a ready pod"
 
     def _status(self) -> ModelDeploymentStatus:
         body = self._cluster.live(KIND, self._ref.namespace, self._ref.name)
@@ -95,6 +115,10 @@ class Monitor:
             self.retried |= {f.revision for f in before.failed_revisions} - {
                 f.revision for f in status.failed_revisions
             }
+        known = {entry.revision for entry in before.retiring}
+        for entry in status.retiring:
+            if entry.revision not in known:
+                self._retired[entry.revision] = self._now()
         self._steps(reason, before, status)
         self._endings(reason, before, status)
 
@@ -170,6 +194,9 @@ class Monitor:
     def _deleted(self, call: Call) -> None:
         carrying = {naming.child_name(self._ref.name, r) for r in self.route_weights()}
         assert call.name not in carrying, f"{call.kind} {call.name} had traffic"
+        since = self._retired.get(call.name.removeprefix(naming.child_name(self._ref.name, "")))
+        if since is not None and self.drain is not None:
+            assert self._now() - since >= self.drain, f"{call.name} had no time to drain"
 
     def events_behind(self) -> int:
         """Count the transitions whose Events are still to come."""

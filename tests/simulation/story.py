@@ -75,6 +75,7 @@ class Story:
             exact_routes=operators == 1,
             restart_after=lambda: timedelta(seconds=random.choice((0, 0, 1, 20))),
         )
+        self.drain = random.choice((0, 20))
         self.rollout = self._rollout()
         self.autoscaling = {"minReplicas": random.randint(1, 4), "maxReplicas": 6}
         self.model = self._model()
@@ -113,7 +114,7 @@ class Story:
                 "maxWait": "30m",
             },
             "progressDeadline": "15m",
-            "scaleDownDelay": random.choice(("0s", "20s")),
+            "scaleDownDelay": f"{self.drain}s",
         }
 
     def _model(self) -> Model:
@@ -200,7 +201,10 @@ class Story:
                 ("a pod dies", self._kill_pod, self._kill_pod),
                 ("a node dies", self._kill_pods, lambda: None),
             ]
+        world.monitor.drain = timedelta(seconds=self.drain)
         for what, begin, end in random.sample(every, random.randint(0, 4)):
+            if what == "the clock jumps":
+                self.world.monitor.drain = None
             start = random.uniform(0, FAULTS_LAST - 100)
             world.at(start, what, begin)
             world.at(start + random.uniform(5, 100), f"no more: {what}", end)

@@ -126,7 +126,7 @@ class World:
         """What happens at which time."""
         self._faulted = False
         """Something went wrong in the present pass."""
-        self.monitor = Monitor(self.cluster, REF, exact_routes=self.exact_routes)
+        self.monitor = Monitor(self.cluster, REF, self.clock.now, exact_routes=self.exact_routes)
         self.cluster.before = self._before
         self.cluster.after = self._after
         self.metrics.before = lambda: self._before(Call("query", "Query", ""))
@@ -251,7 +251,7 @@ class World:
             operator.unheeding_until = now
             self.passes += 1
             if len(self.operators) == 1 and not self._faulted:
-                self.monitor.pass_ended()
+                self.monitor.pass_ended(settled=after != timedelta(0))
             if operator.woken:
                 operator.due = now
 
