@@ -217,7 +217,9 @@ class Reconciler:
         return memory
 
     async def _act(self, changes: Iterable[Change]) -> str | None:
-        """Carry the changes out in their order: what is new first, then the route, deletions last.
+        """Carry the changes out in their order: what is new first, then the route, deletions; at last the sizes.
+
+        A Deployment is not resized while its HPA was refused: one with older bounds would undo it, again and again.
 
         What fails for one object does not keep the others from being carried out: traffic must come back from a
         bad canary even when a quota or a broken webhook is against something else.
@@ -230,17 +232,21 @@ class Reconciler:
         """
         refusal: str | None = None
         failure: ClusterError | None = None
-        for change in changes:
+        unbounded: set[str] = set()
+        for change in sorted(changes, key=lambda change: isinstance(change, Scale)):
             try:
                 match change:
                     case Apply(manifest=manifest):
                         await self._cluster.apply(manifest)
                     case Scale(manifest=manifest, replicas=replicas):
-                        await self._cluster.scale(manifest, replicas)
+                        if manifest["metadata"]["name"] not in unbounded:
+                            await self._cluster.scale(manifest, replicas)
                     case Delete(manifest=manifest):
                         await self._cluster.delete(manifest)
             except (RejectedError, ForbiddenError) as error:
                 refusal = refusal or str(error)
+                if change.manifest["kind"] == "HorizontalPodAutoscaler":
+                    unbounded.add(change.manifest["metadata"]["name"])
             except ClusterError as error:
                 failure = failure or error
         if refusal is None and failure is not None:
