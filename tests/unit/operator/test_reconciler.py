@@ -286,6 +286,20 @@ async def test_a_refusal_whose_words_change_each_time_does_not_make_the_operator
     assert after > timedelta(0)
 
 
+async def test_a_size_whose_autoscaler_is_refused_is_left_to_the_old_one(serving: Bench) -> None:
+    """Or the two would undo each other for as long as the quota lasts: HPA down, operator up."""
+    serving.cluster.refuse = refusing("HorizontalPodAutoscaler")
+    serving.cluster.put(manifest(autoscaling={"minReplicas": 4, "maxReplicas": 6}))
+    await serving.settle(3)
+    assert serving.condition("Stalled") == "True/RejectedByCluster"
+    assert [c for c in serving.cluster.calls if c.method == "scale" and c.kind == "Deployment"][
+        1:
+    ] == []
+    serving.mend()
+    await serving.settle()
+    assert serving.status["stable"]["readyReplicas"] == 4
+
+
 async def test_a_refusal_outlives_the_operator(serving: Bench) -> None:
     """A new operator does not announce that all is mended, only to be refused again."""
     serving.cluster.refuse = refusing("HorizontalPodAutoscaler")
