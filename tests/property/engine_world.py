@@ -85,6 +85,21 @@ class Start(Enum):
 REVISIONS = tuple(revision_of(Wish(version=v).spec(), IMAGE).name for v in VERSIONS)
 
 
+class Role(Enum):
+    """Whom something happens to."""
+
+    CANARY = 0
+    STABLE = 1
+    OTHER = 2
+
+    def who(self, world: Scenario) -> str:
+        """Find the revision."""
+        if self is Role.OTHER:
+            return REVISIONS[-1]
+        found = world.status.canary if self is Role.CANARY else world.status.stable
+        return found.revision if found is not None else world.wanted.name
+
+
 @dataclass(frozen=True)
 class Edit:
     """The user applies another spec."""
@@ -158,13 +173,13 @@ class Act:
 class Pods:
     """Pods of a revision come or go."""
 
-    revision: str
+    role: Role
     ready: int
     problem: LoadProblem | None
 
     def happen(self, world: Scenario) -> Scenario:
         """Give the world after it."""
-        return world.pods(self.revision, self.ready, self.problem)
+        return world.pods(self.role.who(world), self.ready, self.problem)
 
 
 @dataclass(frozen=True)
@@ -182,11 +197,11 @@ class Route:
 class Unreachable:
     """The Service of a revision is gone, or was refused."""
 
-    revision: str
+    role: Role
 
     def happen(self, world: Scenario) -> Scenario:
         """Give the world after it."""
-        left = world.observed.services - {self.revision}
+        left = world.observed.services - {self.role.who(world)}
         return replace(world, observed=replace(world.observed, services=left))
 
 
@@ -194,12 +209,12 @@ class Unreachable:
 class Answer:
     """Prometheus says something else of a revision."""
 
-    revision: str
+    role: Role
     traffic: Traffic
 
     def happen(self, world: Scenario) -> Scenario:
         """Give the world after it."""
-        return world.serves(self.revision, self.traffic)
+        return world.serves(self.role.who(world), self.traffic)
 
 
 @dataclass(frozen=True)
@@ -226,6 +241,7 @@ wishes = st.builds(
     drain=st.sampled_from(("30s", "0s")),
 )
 revisions = st.sampled_from(REVISIONS)
+roles = st.sampled_from((Role.CANARY, Role.CANARY, Role.STABLE, Role.OTHER))
 problems = st.sampled_from(
     (
         None,
@@ -252,19 +268,20 @@ obedient: st.SearchStrategy[Action] = st.just(Act(ready=True, accepted=True))
 onwards: st.SearchStrategy[Action] = st.builds(Pass, st.sampled_from((0.0, 1.0, 10.0, 31.0, 61.0)))
 """What happens most of the time, so that rollouts come far."""
 
+answers = st.builds(Answer, roles, traffics)
+pods = st.builds(Pods, roles, st.sampled_from((0, 0, 1, 2, 6)), problems)
 troubles: st.SearchStrategy[Action] = st.one_of(
-    st.builds(Edit, wishes),
+    *[answers] * 5,
+    *[pods] * 2,
+    st.builds(Prometheus, st.sampled_from((None, None, QueryFailure(message="timed out")))),
+    st.builds(Unreachable, roles),
+    *[st.builds(Edit, wishes)] * 2,
     st.builds(Break, st.sampled_from((None, None, "spec.x: is wrong"))),
     st.builds(Refuse, st.sampled_from((None, None, "exceeded quota"))),
     st.builds(Retry, st.sampled_from(("a", "b", "c"))),
     st.builds(Pass, st.sampled_from((601.0, 90_000.0, -MAX_BACKWARDS, -1.0))),
     st.builds(Act, st.booleans(), st.booleans()),
-    st.builds(Pods, revisions, st.integers(0, 6), problems),
     st.builds(Route, routes),
-    st.builds(Unreachable, revisions),
-    st.builds(Answer, revisions, traffics),
-    st.builds(Answer, revisions, traffics),
-    st.builds(Prometheus, st.sampled_from((None, None, QueryFailure(message="timed out")))),
 )
 
 

@@ -53,7 +53,7 @@ def passes(world: Scenario) -> Iterator[tuple[RolloutInput, Scenario]]:
 
 
 @settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-@given(life=lives, wish=wishes, start=st.sampled_from(Start))
+@given(life=lives, wish=wishes, start=st.sampled_from((*Start, Start.CANARY, Start.CANARY)))
 def test_the_laws_hold_in_every_life(life: list[Action], wish: Wish, start: Start) -> None:
     """Whatever happens, in whatever order, from the beginning or from the middle of a rollout."""
     world = start.reach(wish)
