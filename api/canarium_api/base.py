@@ -31,3 +31,12 @@ class ApiModel(BaseModel):
     def from_manifest(cls, value: Any) -> Self:
         """Read from a manifest's part; raises pydantic's ValidationError."""
         return cls.model_validate(value)
+
+
+def rules(*conditions: tuple[str, str]) -> ConfigDict:
+    """CEL rules, as (expression that must hold, message with the remedy)."""
+    return ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [{"rule": r, "message": m} for r, m in conditions]
+        }
+    )

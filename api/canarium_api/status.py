@@ -12,9 +12,11 @@ from pydantic import Field
 
 from canarium_api.base import ApiModel
 from canarium_api.conditions import Condition
+from canarium_api.duration import Duration
 
 MAX_FAILED_REVISIONS: Final = 10
 MAX_HISTORY: Final = 20
+MAX_ACTIONS: Final = 20
 
 
 class Phase(StrEnum):
@@ -26,6 +28,8 @@ class Phase(StrEnum):
     """Pods of a new revision start and load the model."""
     CANARY = "Canary"
     """The canary gets a share of the traffic."""
+    PAUSED = "Paused"
+    """The rollout waits for somebody: paused, or an approval is missing."""
     PROMOTING = "Promoting"
     """The canary has become stable; the old revision drains."""
     PROMOTED = "Promoted"
@@ -44,7 +48,7 @@ class Verdict(StrEnum):
     PASS = "Pass"  # noqa: S105 - a verdict
     """All limits are kept."""
     FAIL = "Fail"
-    """A limit is broken."""
+    """A limit is broken, or the canary is worse than stable beyond chance."""
     PENDING = "Pending"
     """Not measured yet in this step."""
     TOO_FEW_SAMPLES = "TooFewSamples"
@@ -53,6 +57,17 @@ class Verdict(StrEnum):
     """The query returned nothing, or there is nothing to compare with."""
     ERROR = "Error"
     """The query failed."""
+
+
+class Evidence(ApiModel):
+    """What a sequential test carries from step to step; see docs/explanation/evidence.md."""
+
+    carried: float = 0.0
+    """Weighted evidence of the steps that have ended."""
+    rest: float = 1.0
+    """Weight that is left for steps to come."""
+    log: float = 0.0
+    """Natural logarithm of the evidence of the present step: above 0 speaks against the canary."""
 
 
 class Check(ApiModel):
@@ -71,12 +86,47 @@ class Check(ApiModel):
     needed: int | None = None
     """Requests that it must rest on."""
     failures: int = 0
-    """Failed measurements in this step."""
+    """Measurements in this step that broke a fixed limit."""
+    errors: int = 0
+    """Measurements in a row that ended in an error."""
+    inconclusive: int = 0
+    """Measurements since the pause of this step that came without enough evidence."""
+    total_samples: int | None = None
+    """Requests of the canary over all steps so far."""
+    total_needed: int | None = None
+    """Requests over all steps that the last step waits for: a worsening of `minEffect` would have been found."""
+    effect: float | None = None
+    """How much worse the canary is: a difference for shares and means, a ratio minus 1 for latency."""
+    interval: list[float] | None = Field(default=None, max_length=2)
+    """Where the effect lies in truth, with a confidence of 1 - alpha at every look (this step's evidence)."""
+    p_value: float | None = None
+    """Chance to see evidence as strong at any look if the canary were as good, corrected for the number of checks."""
+    eta: datetime | None = None
+    """When enough requests will have come, at the present rate."""
+    dry_run: bool = False
+    """Shown only; decides nothing."""
+    evidence: Evidence | None = None
     message: str = ""
     """One sentence: the comparison, or what is missing."""
     query: str | None = None
     """The PromQL that was run for the canary."""
     measured_at: datetime | None = None
+
+
+class TensorStatus(ApiModel):
+    """One input or output of a model."""
+
+    name: str
+    datatype: str
+    shape: list[int] = Field(default=[], max_length=16)
+    """-1 where the size is open."""
+
+
+class SignatureStatus(ApiModel):
+    """What a model takes and gives, as its server says."""
+
+    inputs: list[TensorStatus] = Field(default=[], max_length=64)
+    outputs: list[TensorStatus] = Field(default=[], max_length=64)
 
 
 class RevisionStatus(ApiModel):
@@ -93,6 +143,8 @@ class RevisionStatus(ApiModel):
     """Percent of the traffic that the route gives it."""
     served: bool = False
     """Has been ready behind an accepted route at least once."""
+    signature: SignatureStatus | None = None
+    """Inputs and outputs of its model, once a pod of it has told."""
 
 
 class RetiringRevision(ApiModel):
@@ -101,6 +153,39 @@ class RetiringRevision(ApiModel):
     revision: str
     since: datetime
     reason: str
+    keep_for: Duration | None = None
+    """How long it keeps its pods. Default: `rollout.scaleDownDelay`."""
+
+
+class VersionStatus(ApiModel):
+    """A version beside the main one, with a fixed weight."""
+
+    name: str
+    revision: str
+    model_version: str
+    weight: int = 0
+    """Percent of the traffic that it shall have now: 0 until its pods are ready."""
+    ready_replicas: int = 0
+    message: str = ""
+
+
+class GateStatus(ApiModel):
+    """The latest answer of an outside system."""
+
+    name: str
+    approved: bool = False
+    message: str = ""
+    asked_at: datetime | None = None
+
+
+class ExperimentStatus(ApiModel):
+    """Result of an A/B test."""
+
+    metric: str
+    verdict: str
+    """Running, Better, Worse, or NoDifference."""
+    message: str = ""
+    decided_at: datetime | None = None
 
 
 class RolloutStatus(ApiModel):
@@ -115,6 +200,12 @@ class RolloutStatus(ApiModel):
     """Weights of the steps as planned; where `spec` differs, the rollout is planned anew from its present weight."""
     weight: int = 0
     """Percent of the traffic that the canary shall have now."""
+    prepared_step: int = 0
+    """Step for which enough pods were seen ready; the route has been given its weight since."""
+    approved_step: int = 0
+    """Step whose end somebody has approved."""
+    paused_at: datetime | None = None
+    """Since when it is paused, by a command or by the spec."""
     started_at: datetime
     step_started_at: datetime | None = None
     """When the route was seen to carry this step's weight: the pause and the evidence count from here."""
@@ -126,6 +217,8 @@ class RolloutStatus(ApiModel):
     """The one thing that the rollout waits for (a reason)."""
     next_check_at: datetime | None = None
     checks: list[Check] = Field(default=[], max_length=20)
+    gates: list[GateStatus] = Field(default=[], max_length=5)
+    experiment: ExperimentStatus | None = None
 
 
 class FailedRevision(ApiModel):
@@ -154,6 +247,19 @@ class HistoryEntry(ApiModel):
     message: str
     started_at: datetime | None = None
     finished_at: datetime
+
+
+class Action(ApiModel):
+    """What somebody did to a rollout."""
+
+    verb: str
+    """approve, pause, resume, skip, abort, retry, promote."""
+    by: str
+    """Who, as the command or the commit says."""
+    at: datetime
+    revision: str = ""
+    step: int | None = None
+    message: str = ""
 
 
 class Transition(ApiModel):
@@ -199,7 +305,11 @@ class ModelDeploymentStatus(ApiModel):
     last_transition: Transition | None = None
     waiting_since: datetime | None = None
     """Since when pods or the route have been awaited; the progress deadline counts from here."""
-    handled_retry: str | None = None
-    """Value of the retry annotation that has been acted on."""
+    versions: list[VersionStatus] = Field(default=[], max_length=8)
+    """Versions with fixed weights beside the main one."""
+    actions: list[Action] = Field(default=[], max_length=MAX_ACTIONS)
+    """What people did, latest last."""
+    handled_commands: dict[str, str] = Field(default={}, max_length=16)
+    """Values of the command annotations that have been acted on, by verb."""
     summary: Summary = Summary()
     """For `kubectl get`."""

@@ -9,26 +9,18 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from canarium_api.base import ApiModel
+from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
-from canarium_api.quantity import Limit, Quantity
+from canarium_api.quantity import Quantity
+from canarium_api.rollout import RolloutSpec
 
 OpaqueObject = Annotated[
     dict[str, Any],
     Field(json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
 ]
 """A part of a pod's own schema that is passed on as it is; the API server checks it when the Deployment is applied."""
-
-
-def _rules(*rules: tuple[str, str]) -> ConfigDict:
-    """CEL rules, as (expression that must hold, message with the remedy)."""
-    return ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [{"rule": r, "message": m} for r, m in rules]
-        }
-    )
 
 
 class ModelFormat(StrEnum):
@@ -47,7 +39,7 @@ class WarmupSpec(ApiModel):
 class ModelSpec(ApiModel):
     """The artefact to serve."""
 
-    model_config = _rules(
+    model_config = rules(
         (
             "!self.uri.startsWith('http://') || has(self.sha256)",
             "model.sha256 is required with an http:// URI, since the transport proves nothing: "
@@ -135,7 +127,7 @@ class ServingSpec(ApiModel):
 class AutoscalingSpec(ApiModel):
     """Bounds and targets of each revision's HorizontalPodAutoscaler."""
 
-    model_config = _rules(
+    model_config = rules(
         (
             "self.minReplicas <= self.maxReplicas",
             "autoscaling.minReplicas must not be above autoscaling.maxReplicas: lower the one or raise the other",
@@ -182,114 +174,6 @@ class TrafficSpec(ApiModel):
     """Host names of the route. Default: `NAME.NAMESPACE.models.local`, so that two models never answer for
     one another.
     """
-
-
-class CanaryStep(ApiModel):
-    """One step: a share of the traffic, and how long it must hold before the gate decides."""
-
-    weight: int = Field(ge=1, le=100)
-    """Percent of the traffic that goes to the canary."""
-    pause: Duration = timedelta(minutes=5)
-    """Least time at this weight. The gate may hold it longer, never shorter."""
-
-
-DEFAULT_STEPS = [CanaryStep(weight=w) for w in (1, 5, 10, 25, 50, 100)]
-
-
-class MetricSpec(ApiModel):
-    """One check of the canary.
-
-    Built in, when `query` is absent: `error-rate` (failures of the model or the server), `invalid-rate`
-    (requests that the server refused as the client's mistake: a model whose inputs changed shows here), and
-    `latency-p50`, `-p90`, `-p95`, `-p99` (any two digits).
-    """
-
-    model_config = _rules(
-        (
-            "has(self.query) || self.name in ['error-rate', 'invalid-rate'] "
-            "|| self.name.matches('^latency-p[0-9]{2}$')",
-            "metrics[].query is required unless the name is built in: error-rate, invalid-rate, or latency-p "
-            "followed by two digits (latency-p95)",
-        ),
-    )
-
-    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    """Name in status and events; a built-in name needs no query."""
-    query: str | None = Field(default=None, min_length=1, max_length=4096)
-    """PromQL that returns one number for one revision. Replaced before it runs: `{{namespace}}`, `{{name}}`,
-    `{{deployment}}` (namespace/name), `{{revision}}` and `{{window}}` (time since the step began, such as
-    95s).
-    """
-    max: Limit | None = None
-    """The canary's value must not be above this. A number, `1%` or `200ms`."""
-    min: Limit | None = None
-    """The canary's value must not be below this."""
-    max_increase: Limit | None = None
-    """The canary's value minus the stable one's must not be above this."""
-    max_ratio: Limit | None = None
-    """The canary's value divided by the stable one's must not be above this."""
-    tolerance: Limit | None = None
-    """`maxRatio` is not held against differences smaller than this. Default: 10ms for latency, else 0."""
-    min_samples: int | None = Field(default=None, ge=0, le=100_000_000)
-    """Requests that each compared revision must have answered in this step before the check says anything.
-    Default: `analysis.minSamples`; for `latency-pNN` at least ten requests beyond the quantile (p95: 200)."""
-
-
-DEFAULT_METRICS = [MetricSpec(name=name) for name in ("error-rate", "invalid-rate", "latency-p95")]
-
-
-class AnalysisSpec(ApiModel):
-    """The gate: what must be true of the canary at every step."""
-
-    model_config = _rules(
-        (
-            "self.metrics.all(m, self.metrics.exists_one(o, o.name == m.name))",
-            "analysis.metrics[].name must be unique: give the second check a name of its own",
-        ),
-    )
-
-    metrics: list[MetricSpec] = Field(default=DEFAULT_METRICS, max_length=20)
-    """Checks, all of which must pass. An empty list means that time alone decides."""
-    interval: Duration = timedelta(seconds=30)
-    """How often the checks run during a step."""
-    min_samples: int = Field(default=100, ge=0, le=100_000_000)
-    """Requests needed before a check counts; see `metrics[].minSamples`."""
-    failure_limit: int = Field(default=0, ge=0, le=100)
-    """How many failed measurements of one check in a step are forgiven before the canary is taken back."""
-    max_wait: Duration = timedelta(hours=24)
-    """How long a step may hold beyond its pause because evidence is missing (no data, too few samples,
-    Prometheus failing) before the canary is taken back.
-    """
-
-
-class CanarySpec(ApiModel):
-    """Move traffic step by step."""
-
-    model_config = _rules(
-        (
-            "self.steps.size() < 2 || [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19].all(i, "
-            "i >= self.steps.size() || self.steps[i].weight > self.steps[i-1].weight)",
-            "canary.steps[].weight must rise from step to step: reorder the steps or remove the repeated weight",
-        ),
-    )
-
-    steps: list[CanaryStep] = Field(default=DEFAULT_STEPS, min_length=1, max_length=20)
-    """Weights in rising order. After the last step passes, the canary becomes stable."""
-
-
-class RolloutSpec(ApiModel):
-    """How a new revision takes over from the stable one."""
-
-    canary: CanarySpec = CanarySpec()
-    """Steps of the canary."""
-    analysis: AnalysisSpec = AnalysisSpec()
-    """What each step is gated on."""
-    progress_deadline: Duration = timedelta(minutes=10)
-    """How long pods of a new revision may take to become ready, and a route to be accepted, before the
-    revision is given up.
-    """
-    scale_down_delay: Duration = timedelta(seconds=30)
-    """How long a revision that no longer gets traffic keeps its pods, so that requests under way finish."""
 
 
 class ModelDeploymentSpec(ApiModel):

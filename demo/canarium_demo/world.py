@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from canarium_api.rollout import DEFAULT_STEPS
 from canarium_api.status import ModelDeploymentStatus
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 
@@ -53,7 +54,8 @@ class World:
         """Take the ModelDeployment in."""
         self.generation = body["metadata"]["generation"]
         spec = ModelDeploymentSpec.from_manifest(body["spec"])
-        weights = [step.weight for step in spec.rollout.canary.steps]
+        steps = spec.rollout.canary.steps if spec.rollout.canary is not None else DEFAULT_STEPS
+        weights = [step.weight for step in steps]
         self.plan = weights if weights[-1] == FULL else [*weights, FULL]
         self.status = ModelDeploymentStatus.from_manifest(body.get("status") or {})
         for live in (self.status.stable, self.status.canary):

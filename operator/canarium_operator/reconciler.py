@@ -156,7 +156,7 @@ class Reconciler:
             status=status,
             observed=observe(list(children), spec),
             now=now,
-            retry=(body["metadata"].get("annotations") or {}).get(naming.RETRY_ANNOTATION),
+            commands=naming.commands_of(body["metadata"].get("annotations") or {}),
             problem="; ".join(str(problem) for problem in problems) or None,
             rejection=rejection[1]
             if rejection is not None and rejection[0] == generation

@@ -13,6 +13,7 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.plan import Plan, RevisionPlan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.revision import Revision, revision_of
+from canarium_operator.core.rollout.strategy import Strategy, steps_of
 from canarium_operator.errors import (
     ConflictError,
     NotFoundError,
@@ -80,21 +81,13 @@ async def test_a_short_manifest_gets_every_default(world: World) -> None:
     )
     spec = (await get(world, ref))["spec"]
     assert spec["autoscaling"] == {"minReplicas": 3, "maxReplicas": 20, "cpu": 70, "memory": 80}
-    assert [step["weight"] for step in spec["rollout"]["canary"]["steps"]] == [
-        1,
-        5,
-        10,
-        25,
-        50,
-        100,
-    ]
-    assert {step["pause"] for step in spec["rollout"]["canary"]["steps"]} == {"5m"}
+    # Which strategy is meant where none is named is for the operator to say.
+    assert "canary" not in spec["rollout"]
+    steps = steps_of(ModelDeploymentSpec.from_manifest(spec).rollout, Strategy.CANARY)
+    assert [step.weight for step in steps] == [1, 5, 10, 25, 50, 100]
     assert spec["rollout"]["analysis"]["minSamples"] == 5
-    assert spec["rollout"]["analysis"]["metrics"] == [
-        {"name": "error-rate"},
-        {"name": "invalid-rate"},
-        {"name": "latency-p95"},
-    ]
+    metrics = [metric["name"] for metric in spec["rollout"]["analysis"]["metrics"]]
+    assert metrics == ["error-rate", "invalid-rate", "latency-p95"]
     assert (spec["serving"]["maxBatchSize"], spec["serving"]["maxDelay"]) == (8, "100ms")
     assert ModelDeploymentSpec.from_manifest(spec).rollout.progress_deadline.total_seconds() == 600
 
@@ -109,7 +102,7 @@ async def test_only_a_change_of_the_spec_makes_a_new_generation(world: World) ->
     """Annotations, status and an apply of the same leave the generation alone."""
     ref = await world.put(object_of(world))
     await world.put(object_of(world))
-    await world.annotate(ref, naming.RETRY_ANNOTATION, "1")
+    await world.annotate(ref, naming.command_annotation("retry"), "1")
     await world.cluster.apply_status({**await get(world, ref), "status": STATUS})
     assert (await get(world, ref))["metadata"]["generation"] == 1
     await world.put(object_of(world, version="2"))

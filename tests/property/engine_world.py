@@ -143,7 +143,7 @@ class Retry:
 
     def happen(self, world: Scenario) -> Scenario:
         """Give the world after it."""
-        return replace(world, retry=self.value)
+        return replace(world, commands={"retry": self.value})
 
 
 @dataclass(frozen=True)

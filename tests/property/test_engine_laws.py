@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from canarium_api import API_VERSION, KIND
+from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import (
     MAX_FAILED_REVISIONS,
@@ -18,7 +19,6 @@ from canarium_api.status import (
     Phase,
     Verdict,
 )
-from canarium_api.v1alpha1 import MetricSpec
 from canarium_operator.core.plan import canary_replicas, make_plan
 from canarium_operator.core.rollout import analysis
 from canarium_operator.core.rollout.engine import advance

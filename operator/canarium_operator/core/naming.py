@@ -1,5 +1,6 @@
 """Names, labels and annotations of everything that the operator makes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,8 +12,20 @@ REVISION_LABEL: Final = f"{GROUP}/revision"
 MODEL_VERSION_LABEL: Final = f"{GROUP}/model-version"
 TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
 HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
-RETRY_ANNOTATION: Final = f"{GROUP}/retry"
+COMMANDS: Final = ("approve", "pause", "resume", "skip", "abort", "retry", "promote")
+"""Verbs that people may ask for by the annotation `canarium.dev/VERB`."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "canarium"}
+
+
+def command_annotation(verb: str) -> str:
+    """Name of the annotation that asks for a verb; each new value is one command."""
+    return f"{GROUP}/{verb}"
+
+
+def commands_of(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Read the command annotations: verb to value, at most 200 characters of it."""
+    asked = {verb: annotations.get(command_annotation(verb)) for verb in COMMANDS}
+    return {verb: value[:200] for verb, value in asked.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)

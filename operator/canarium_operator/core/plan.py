@@ -13,6 +13,7 @@ from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
+from canarium_operator.core.rollout.strategy import step_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,8 @@ def make_plan(
             scaling.min_replicas, min(reserved, scaling.max_replicas)
         )
     if status.canary is not None and rollout is not None:
-        upcoming = rollout.weights[rollout.step - 1]
-        sizes[status.canary.revision] = canary_replicas(
-            max(upcoming, rollout.weight), rollout.reserved_replicas, scaling
-        )
+        size = max(step_at(spec.rollout, rollout).size, rollout.weight)
+        sizes[status.canary.revision] = canary_replicas(size, rollout.reserved_replicas, scaling)
     weights = None
     if status.stable is not None:
         share = rollout.weight if rollout is not None and status.canary is not None else 0

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from canarium_api import metric_names
+from canarium_api.analysis import MetricSpec
 from canarium_api.quantity import parse_quantity
-from canarium_api.v1alpha1 import MetricSpec, ModelDeploymentSpec
+from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core.rollout import analysis, promql
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([^}]*?)\s*\}\}")

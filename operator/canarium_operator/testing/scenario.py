@@ -70,7 +70,7 @@ class Scenario:
     """When set, what every query answers."""
     now: datetime = START
     generation: int = 1
-    retry: str | None = None
+    commands: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
     rejection: str | None = None
     decision: Decision | None = None
@@ -90,7 +90,7 @@ class Scenario:
             status=self.status,
             observed=self.observed,
             now=self.now,
-            retry=self.retry,
+            commands=self.commands,
             problem=self.problem,
             rejection=self.rejection,
         )

@@ -144,7 +144,7 @@ async def test_changes_wake_the_owner_but_its_own_status_does_not() -> None:
     assert body is not None
     await world.cluster.apply_status({**body, "status": {"observedGeneration": 1}})
     assert woken == []
-    world.cluster.annotate(world.ref, naming.RETRY_ANNOTATION, "1")
+    world.cluster.annotate(world.ref, naming.command_annotation("retry"), "1")
     await world.start()
     assert set(woken) == {"ml/fraud"}
 

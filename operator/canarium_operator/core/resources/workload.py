@@ -9,8 +9,9 @@ import math
 from typing import Any, Final
 
 from canarium_api import GROUP
+from canarium_api.rollout import RolloutSpec
 from canarium_api.runtime_config import HTTP_PORT, TERMINATION_LOG
-from canarium_api.v1alpha1 import RolloutSpec, ServingSpec
+from canarium_api.v1alpha1 import ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from canarium_api.analysis import AnalysisSpec, MetricSpec
 from canarium_api.status import Check, Verdict
-from canarium_api.v1alpha1 import AnalysisSpec, MetricSpec
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.rollout import promql
 

@@ -29,12 +29,12 @@ from canarium_operator.core.rollout.inputs import (
     deadline_of,
     display,
     live,
-    step_weights,
     transition,
     with_status,
     without,
 )
 from canarium_operator.core.rollout.steps import carry_out_steps
+from canarium_operator.core.rollout.strategy import steps_of, strategy_of
 
 ALREADY_ANNOUNCED: Final = frozenset(
     {
@@ -161,19 +161,21 @@ def _refresh(given: RolloutInput) -> RolloutInput:
 def _retry_asked(given: RolloutInput) -> Decision | None:
     """Forget the failure of the wanted revision when the retry annotation has a new value."""
     status, wanted = given.status, given.wanted
-    if given.retry is None or given.retry == status.handled_retry or wanted is None:
+    asked = given.commands.get("retry")
+    if asked is None or asked == status.handled_commands.get("retry") or wanted is None:
         return None
+    handled = {**status.handled_commands, "retry": asked}
     remaining = [f for f in status.failed_revisions if f.revision != wanted.name]
     if len(remaining) == len(status.failed_revisions):
         return Decision(
-            status=status.model_copy(update={"handled_retry": given.retry}),
+            status=status.model_copy(update={"handled_commands": handled}),
             requeue_after=timedelta(0),
         )
     return transition(
         given,
         Reason.ROLLOUT_RETRIED,
-        f"{wanted.display} may be tried again ({given.retry})",
-        handled_retry=given.retry,
+        f"{wanted.display} may be tried again ({asked})",
+        handled_commands=handled,
         failed_revisions=remaining,
     )
 
@@ -185,7 +187,8 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
         return None
     if wanted.name == status.stable.revision or failure_of(status, wanted) is not None:
         return None
-    weights = step_weights(given.spec)
+    strategy = strategy_of(given.spec.rollout)
+    weights = [step.weight for step in steps_of(given.spec.rollout, strategy)]
     workload = given.observed.workload(status.stable.revision)
     reserved = max(given.spec.autoscaling.min_replicas, workload.spec_replicas)
     return transition(
@@ -194,7 +197,11 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
         f"bringing up {wanted.display} beside {display(status.stable)}, steps {weights}",
         canary=live(wanted),
         rollout=RolloutStatus(
-            steps=len(weights), weights=weights, started_at=given.now, reserved_replicas=reserved
+            strategy=strategy,
+            steps=len(weights),
+            weights=weights,
+            started_at=given.now,
+            reserved_replicas=reserved,
         ),
         waiting_since=given.now,
         retiring=without(status.retiring, wanted.name),

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from canarium_api.analysis import AnalysisSpec
 from canarium_api.conditions import Reason
 from canarium_api.status import Check, RolloutStatus, Verdict
-from canarium_api.v1alpha1 import AnalysisSpec
 
 _BLOCKS: Final = {
     Verdict.FAIL: Reason.CHECK_FAILING,

@@ -21,6 +21,7 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
 from canarium_operator.core.rollout.analysis import Query, Reading
+from canarium_operator.core.rollout.strategy import Step, step_at
 
 RESYNC: Final = timedelta(minutes=5)
 """At rest, an object is looked at again after this long, and all its children are applied anew."""
@@ -42,8 +43,8 @@ class RolloutInput:
     now: datetime
     readings: Mapping[Query, Reading] = field(default_factory=dict)
     """Answers of Prometheus by query; queries that were not due are absent."""
-    retry: str | None = None
-    """Value of the retry annotation."""
+    commands: Mapping[str, str] = field(default_factory=dict)
+    """Values of the command annotations by verb; each new value is one command."""
     problem: str | None = None
     """What is wrong with the spec."""
     rejection: str | None = None
@@ -62,26 +63,17 @@ class Decision:
     """The same in words, with its end."""
 
 
-def step_weights(spec: ModelDeploymentSpec) -> list[int]:
-    """Give the weights of all steps; a last step of 100 is added where the list ends below it.
-
-    Promotion then never moves traffic onto pods that have not carried it: [10, 50] is carried out as [10, 50, 100].
-    """
-    weights = [step.weight for step in spec.rollout.canary.steps]
-    return weights if weights[-1] == 100 else [*weights, 100]
-
-
-def step_pause(spec: ModelDeploymentSpec, step: int) -> timedelta:
-    """Give the pause of a 1-based step; the added last step has none of its own."""
-    steps = spec.rollout.canary.steps
-    return steps[step - 1].pause if step <= len(steps) else timedelta(0)
+def current_step(given: RolloutInput) -> Step:
+    """Give the step that the rollout is in; asked only while there is one."""
+    assert given.status.rollout is not None  # noqa: S101
+    return step_at(given.spec.rollout, given.status.rollout)
 
 
 def gate_opens_at(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> datetime | None:
     """Tell when the pause of the current step ends; None: the step has not begun."""
     if rollout.step_started_at is None:
         return None
-    return rollout.step_started_at + step_pause(spec, rollout.step)
+    return rollout.step_started_at + step_at(spec.rollout, rollout).pause
 
 
 def with_status(given: RolloutInput, status: ModelDeploymentStatus) -> RolloutInput:

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Final
 
 from canarium_api import metric_names
+from canarium_api.analysis import MetricSpec
 from canarium_api.metric_names import PredictionStatus
-from canarium_api.v1alpha1 import MetricSpec
 from canarium_operator.core.naming import ObjectRef
 
 LATENCY: Final = re.compile(r"^latency-p(\d{2})$")

@@ -31,6 +31,10 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.LOADING}),
     ),
     Reason.WEIGHT_CHANGED: (frozenset({Phase.LOADING, Phase.CANARY}), frozenset({Phase.CANARY})),
+    Reason.CANARY_PREPARED: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.CANARY}),
+    ),
     Reason.STEP_STARTED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
     Reason.STEP_PASSED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
     Reason.CAPACITY_LOST: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY, Phase.LOADING})),
@@ -97,7 +101,7 @@ def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool
     if not status.stable.served:
         return Phase.LOADING
     if status.canary is not None and status.rollout is not None:
-        untried = status.rollout.step == 1 and status.rollout.weight == 0
+        untried = status.rollout.step == 1 and status.rollout.prepared_step == 0
         return Phase.LOADING if untried else Phase.CANARY
     if status.retiring:
         replaced = status.retiring[-1].reason == Reason.PROMOTED

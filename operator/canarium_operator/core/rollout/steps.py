@@ -18,17 +18,40 @@ from canarium_operator.core.rollout.inputs import (
     Decision,
     RolloutInput,
     clock,
+    current_step,
     deadline_of,
     display,
     gate_opens_at,
     sooner,
-    step_weights,
     transition,
     with_status,
+)
+from canarium_operator.core.rollout.strategy import (
+    Step,
+    StepKind,
+    Strategy,
+    steps_of,
+    strategy_of,
 )
 
 MIN_WAIT: Final = timedelta(milliseconds=100)
 """Between two looks at a gate, so that no clock can make the operator spin."""
+
+_UNSEEN: Final = {
+    StepKind.PREVIEW: "it is reached by the preview header and Service alone",
+    StepKind.SHADOW: "it gets copies of requests, its answers go nowhere",
+    StepKind.EXPERIMENT: "it gets the requests of its group",
+}
+"""What a step without a weight of its own means for users."""
+
+
+def _carried(step: Step) -> str:
+    split = f"{step.weight}% of the traffic goes"
+    return split if step.kind is StepKind.SPLIT else f"the {step.kind}'s requests go"
+
+
+def _goal(step: Step) -> str:
+    return f"{step.weight}%" if step.kind is StepKind.SPLIT else f"the {step.kind}"
 
 
 def subject_of(given: RolloutInput) -> analysis.Subject | None:
@@ -97,17 +120,22 @@ def _replanned(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
 
     At 10 %, [1, 5, 10, 50] edited to [5, 20, 100] goes on at step 1 of the new list, with 5 %.
     """
-    weights = step_weights(given.spec)
-    if weights == rollout.weights:
+    fast = rollout.strategy == Strategy.FAST_ROLLBACK
+    strategy = Strategy.FAST_ROLLBACK if fast else strategy_of(given.spec.rollout)
+    weights = [step.weight for step in steps_of(given.spec.rollout, strategy)]
+    if (weights, strategy) == (rollout.weights, rollout.strategy):
         return None
     earned = [n for n, weight in enumerate(weights, start=1) if weight <= rollout.weight]
     step = earned[-1] if earned else 1
     changed = rollout.model_copy(
         update={
+            "strategy": strategy,
             "weights": weights,
             "steps": len(weights),
             "step": step,
             "step_started_at": None,
+            "prepared_step": step if weights[step - 1] == rollout.weight > 0 else 0,
+            "approved_step": 0,
             # An untried first step may lie above the weight that is carried: wait for it at the old weight.
             "weight": min(rollout.weight, weights[step - 1]),
         }
@@ -132,7 +160,7 @@ def _capacity_lost(
     given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus
 ) -> Decision | None:
     """Give the traffic to stable while no pod of the canary is ready; the step starts over when they are back."""
-    if rollout.weight == 0 or canary.ready_replicas > 0:
+    if rollout.prepared_step == 0 or canary.ready_replicas > 0:
         return None
     return transition(
         given,
@@ -140,7 +168,12 @@ def _capacity_lost(
         f"no pod of {display(canary)} is ready: its traffic goes to the stable revision meanwhile",
         warning=True,
         rollout=rollout.model_copy(
-            update={"weight": 0, "step_started_at": None, "evidence_since": None}
+            update={
+                "weight": 0,
+                "prepared_step": 0,
+                "step_started_at": None,
+                "evidence_since": None,
+            }
         ),
         waiting_since=given.now,
     )
@@ -156,9 +189,8 @@ def _measured(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatu
     if failed:
         evidence = "; ".join(f"{check.name}: {check.message}" for check in failed)
         return roll_back(given, Reason.ANALYSIS_FAILED, evidence)
-    target = rollout.weights[rollout.step - 1]
-    if rollout.weight != target:
-        return _await_pods(given, canary, rollout, target)
+    if rollout.prepared_step != rollout.step:
+        return _await_pods(given, canary, rollout)
     if rollout.step_started_at is None:
         return _await_route(given, canary, rollout)
     return _await_gate(given, canary, rollout)
@@ -187,18 +219,21 @@ def _assess(given: RolloutInput) -> RolloutInput:
     return with_status(given, status)
 
 
-def _await_pods(
-    given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus, target: int
-) -> Decision:
+def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
     """Change the weight as soon as enough pods are ready for it, and a Service leads to them."""
-    needed = canary_replicas(target, rollout.reserved_replicas, given.spec.autoscaling)
+    step = current_step(given)
+    target = step.weight
+    needed = canary_replicas(step.size, rollout.reserved_replicas, given.spec.autoscaling)
     reachable = canary.revision in given.observed.services
     if canary.ready_replicas >= needed and reachable:
+        place = f"step {rollout.step}/{rollout.steps}"
+        prepared = f"{place}: {display(canary)} is ready; {_UNSEEN.get(step.kind, '')}"
+        moved = f"{place}: {display(canary)} from {rollout.weight}% to {target}%"
         return transition(
             given,
-            Reason.WEIGHT_CHANGED,
-            f"step {rollout.step}/{rollout.steps}: {display(canary)} from {rollout.weight}% to {target}%",
-            rollout=rollout.model_copy(update={"weight": target}),
+            Reason.WEIGHT_CHANGED if target > 0 else Reason.CANARY_PREPARED,
+            moved if target > 0 else prepared,
+            rollout=rollout.model_copy(update={"weight": target, "prepared_step": rollout.step}),
             waiting_since=given.now,
         )
     deadline = deadline_of(given)
@@ -216,7 +251,8 @@ def _await_pods(
         status=given.status,
         requeue_after=sooner(POLL, deadline - given.now),
         blocked_on=Reason.AWAITING_PODS,
-        waiting=f"{canary.ready_replicas} of {needed} pods of {display(canary)} are ready for {target}%{why}, "
+        waiting=f"{canary.ready_replicas} of {needed} pods of {display(canary)} are ready for "
+        f"{_goal(step)}{why}, "
         f"until {clock(deadline)}",
     )
 
@@ -244,7 +280,7 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
         return transition(
             given,
             Reason.STEP_STARTED,
-            f"step {rollout.step}/{rollout.steps}: {rollout.weight}% of the traffic goes to {display(canary)}",
+            f"step {rollout.step}/{rollout.steps}: {_carried(current_step(given))} to {display(canary)}",
             rollout=rollout.model_copy(
                 update={"step_started_at": given.now, "evidence_since": given.now, "checks": fresh}
             ),

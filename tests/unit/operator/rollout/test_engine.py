@@ -128,7 +128,7 @@ def test_a_rolled_back_revision_is_not_tried_again() -> None:
 def test_a_retry_is_one_more_try() -> None:
     """A new value of the annotation forgets the failure once."""
     scenario = canary().serves(V2, Traffic(error_rate=0.2)).later(31).settle().later(31).settle()
-    scenario = replace(scenario, retry="again").serves(V2, Traffic()).settle()
+    scenario = replace(scenario, commands={"retry": "again"}).serves(V2, Traffic()).settle()
     assert scenario.status.phase is Phase.CANARY
     assert condition(scenario, ConditionType.STALLED) is None
     scenario = scenario.serves(V2, Traffic(error_rate=0.2)).later(31).settle().later(31).settle()

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from canarium_api.analysis import AnalysisSpec, MetricSpec
 from canarium_api.conditions import Reason
 from canarium_api.status import Check, Phase, RolloutStatus, Verdict
-from canarium_api.v1alpha1 import AnalysisSpec, MetricSpec
 from canarium_operator.core.rollout import gate
 from canarium_operator.core.rollout.state import TRANSITIONS, is_legal
 from canarium_operator.testing.scenario import START

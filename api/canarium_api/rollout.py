@@ -1,0 +1,387 @@
+"""`spec.rollout`: how a new revision takes over from the stable one.
+
+At most one strategy is named: `canary` (the default), `blueGreen`, `abTest`, `fixed`; `shadow` stands alone or comes
+before `canary`.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import Field
+
+from canarium_api.analysis import AnalysisSpec
+from canarium_api.base import ApiModel, rules
+from canarium_api.duration import Duration
+from canarium_api.quantity import Limit
+
+HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"
+VERSION_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+
+
+class CanaryStep(ApiModel):
+    """One step: a share of the traffic, and how long it must hold before the gate decides."""
+
+    weight: int = Field(ge=1, le=100)
+    """Percent of the traffic that goes to the canary."""
+    pause: Duration = timedelta(minutes=5)
+    """Least time at this weight; days are fine. The gate may hold it longer, never shorter."""
+    approval: bool = False
+    """The step ends only when somebody has approved it, besides pause and gate."""
+    metrics: list[str] | None = Field(default=None, max_length=20)
+    """Names of the checks that this step is gated on. Default: all. An empty list: none."""
+
+
+DEFAULT_STEPS = [CanaryStep(weight=w) for w in (1, 5, 10, 25, 50, 100)]
+
+
+class CanarySpec(ApiModel):
+    """Move traffic step by step."""
+
+    model_config = rules(
+        (
+            "self.steps.size() < 2 || [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19].all(i, "
+            "i >= self.steps.size() || self.steps[i].weight > self.steps[i-1].weight)",
+            "canary.steps[].weight must rise from step to step: reorder the steps or remove the repeated weight",
+        ),
+    )
+
+    steps: list[CanaryStep] = Field(default=DEFAULT_STEPS, min_length=1, max_length=20)
+    """Weights in rising order. After the last step passes, the canary becomes stable."""
+    max_duration: Duration | None = None
+    """Longest time from start to promotion; a canary that takes longer is taken back. Time in which the rollout is
+    paused, or waits for an approval, counts. Default: no limit.
+    """
+
+
+class HeaderMatch(ApiModel):
+    """A header that selects a revision."""
+
+    name: str = Field(min_length=1, max_length=256, pattern=HEADER_PATTERN)
+    """Name of the header; case does not matter."""
+    value: str = Field(min_length=1, max_length=4096)
+    """Its exact value."""
+
+
+class CookieMatch(ApiModel):
+    """A cookie that selects a revision."""
+
+    name: str = Field(min_length=1, max_length=256, pattern=HEADER_PATTERN)
+    """Name of the cookie."""
+    value: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9._-]+$")
+    """Its exact value: letters, digits, dots, dashes, underscores."""
+
+
+class SwitchCheck(ApiModel):
+    """What is asked before, or after, the switch of a blue-green rollout."""
+
+    pause: Duration = timedelta(minutes=1)
+    """Least time before the decision."""
+    approval: bool = False
+    """Wait for an approval, besides pause and checks."""
+    metrics: list[str] | None = Field(default=None, max_length=20)
+    """Names of the checks that must pass. Default: before the switch none, since the new colour has no traffic of
+    users yet; after it all."""
+
+
+class BlueGreenSpec(ApiModel):
+    """Bring the new colour to full size without traffic, check it, switch all at once, keep the old one a while."""
+
+    preview_header: HeaderMatch = HeaderMatch(name="x-canarium-preview", value="true")
+    """Requests with this header reach the new colour before the switch. So does the Service `NAME-preview`."""
+    before_switch: SwitchCheck = SwitchCheck(metrics=[])
+    """What must be true before the switch."""
+    after_switch: SwitchCheck = SwitchCheck(pause=timedelta(minutes=5))
+    """What must be true after it, or the old colour gets the traffic back."""
+    keep_for: Duration = timedelta(minutes=15)
+    """How long the old colour keeps its full size after the new one is promoted: until then, naming it again in
+    `spec.model` is an instant way back."""
+
+
+class AssignmentKey(ApiModel):
+    """What decides to which revision a user belongs."""
+
+    model_config = rules(
+        (
+            "has(self.header) != has(self.cookie)",
+            "abTest.sticky takes one of header and cookie: name what identifies a user",
+        ),
+    )
+
+    header: str | None = Field(default=None, max_length=256, pattern=HEADER_PATTERN)
+    """Name of the header whose value identifies a user."""
+    cookie: str | None = Field(default=None, max_length=256, pattern=HEADER_PATTERN)
+    """Name of the cookie whose value identifies a user."""
+
+
+class AbTestSpec(ApiModel):
+    """Compare two revisions on users until the difference is significant."""
+
+    model_config = rules(
+        (
+            "[has(self.header), has(self.cookie), has(self.sticky)].filter(x, x).size() == 1",
+            "abTest takes one of header, cookie and sticky: say who gets the new revision",
+        ),
+    )
+
+    header: HeaderMatch | None = None
+    """Requests with this header get the new revision."""
+    cookie: CookieMatch | None = None
+    """Requests with this cookie get the new revision."""
+    sticky: AssignmentKey | None = None
+    """A share of users, chosen by a hash of this key: the same user gets the same revision each time, and nobody is
+    moved back when the share grows. Requests without the key stay with stable."""
+    share: Limit = 0.5
+    """With `sticky`: share of the users that get the new revision, to a hundredth of a percent."""
+    metric: str = Field(min_length=1, max_length=63)
+    """Name of the check in `analysis.metrics` that the experiment is about: a `proportion` or a `mean`, or a built-in
+    one. All other checks are guard rails."""
+    min_duration: Duration = timedelta(0)
+    """The experiment does not end before: a full week sees every weekday."""
+    max_duration: Duration = timedelta(days=14)
+    """The experiment ends here, with or without a significant difference."""
+    promote: bool = False
+    """Promote the new revision by itself when it has won. Else it stays at its share until somebody promotes or aborts
+    it."""
+
+
+class ShadowCompareSpec(ApiModel):
+    """When two answers count as the same."""
+
+    absolute_tolerance: float = Field(default=1e-6, ge=0)
+    """Largest absolute difference of a number."""
+    relative_tolerance: float = Field(default=1e-3, ge=0)
+    """Largest difference relative to stable's number."""
+    window: Duration = timedelta(seconds=30)
+    """How long the answer of one side waits for the other's."""
+
+
+class ShadowSpec(ApiModel):
+    """Send copies of stable's requests to the new revision and compare the answers; users get stable's alone."""
+
+    percent: int = Field(default=100, ge=1, le=100)
+    """Percent of the requests that are mirrored. Below 100 needs a gateway that can (Envoy Gateway, not Contour)."""
+    duration: Duration = timedelta(minutes=30)
+    """Least time before the gate decides."""
+    approval: bool = False
+    """Wait for an approval, besides duration and gate."""
+    metrics: list[str] | None = Field(default=None, max_length=20)
+    """Names of the checks that the shadow must pass. Default: all."""
+    compare: ShadowCompareSpec = ShadowCompareSpec()
+    """How answers are compared."""
+    promote: bool = False
+    """Without `canary`: promote the new revision when the shadow has passed. Else it waits to be promoted."""
+
+
+class FixedVersion(ApiModel):
+    """A version that gets a fixed share of the traffic beside `spec.model`."""
+
+    name: str = Field(min_length=1, max_length=32, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Name of the version; a request with the header `x-canarium-version: NAME` gets it whatever its weight."""
+    weight: int = Field(ge=0, le=100)
+    """Percent of the traffic."""
+    uri: str = Field(min_length=1, max_length=2048)
+    """Where its model is, as `model.uri`."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Digest of the file."""
+    version: str | None = Field(default=None, min_length=1, max_length=63, pattern=VERSION_PATTERN)
+    """Version for people. Default: `name`."""
+
+
+class FixedSpec(ApiModel):
+    """Serve several named versions at once with fixed weights; `spec.model` gets the rest.
+
+    A new `spec.model` takes the main place as soon as its pods are ready, and so does an edited version.
+    """
+
+    model_config = rules(
+        (
+            "self.versions.all(v, self.versions.exists_one(o, o.name == v.name))",
+            "fixed.versions[].name must be unique: rename one of them",
+        ),
+        (
+            "self.versions.map(v, v.weight).sum() <= 100",
+            "fixed.versions[].weight add up to more than 100: lower them; spec.model gets what is left",
+        ),
+    )
+
+    versions: list[FixedVersion] = Field(min_length=1, max_length=8)
+    """Versions beside `spec.model`."""
+
+
+class Weekday(StrEnum):
+    """Days of the week."""
+
+    MON = "Mon"
+    TUE = "Tue"
+    WED = "Wed"
+    THU = "Thu"
+    FRI = "Fri"
+    SAT = "Sat"
+    SUN = "Sun"
+
+
+class FreezeWindow(ApiModel):
+    """A time in which no rollout starts and none moves on. A bad canary is taken back all the same."""
+
+    model_config = rules(
+        (
+            "has(self.start) == has(self.end) && has(self.from) == has(self.to) && has(self.start) != has(self.from)",
+            "freezes[] takes either start and end (two instants), or from and to (times of day, with days)",
+        ),
+    )
+
+    reason: str = Field(default="", max_length=200)
+    """Shown while it holds: `end-of-year sale`."""
+    start: datetime | None = None
+    """A single window: its beginning."""
+    end: datetime | None = None
+    """A single window: its end."""
+    days: list[Weekday] = Field(default=[], max_length=7)
+    """A repeated window: the days on which it begins. Default: all."""
+    from_: str | None = Field(default=None, alias="from", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    """A repeated window: time of day at which it begins, `18:00`."""
+    to: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    """A repeated window: time of day at which it ends; on the next day where it is not after `from`."""
+    time_zone: str = Field(default="UTC", max_length=64, pattern=r"^[A-Za-z0-9_+\-/]+$")
+    """Time zone of `from` and `to`, such as `Europe/Berlin`."""
+
+
+class Approval(ApiModel):
+    """A consent that is part of the desired state."""
+
+    version: str = Field(min_length=1, max_length=63, pattern=VERSION_PATTERN)
+    """Model version that it is for, so that it approves nothing else."""
+    step: int | None = Field(default=None, ge=1, le=21)
+    """Number of the step, from 1. Default: all steps."""
+    by: str = Field(default="", max_length=253)
+    """Who approves, for the history."""
+
+
+class WebhookGate(ApiModel):
+    """An outside system that must agree.
+
+    Canarium sends a POST with the rollout as JSON. 200 with `{"approved": true}` lets the step end,
+    `{"approved": false, "message": "..."}` holds it, and `{"abort": true, "message": "..."}` takes the canary back.
+    Anything else holds, and is asked again at the next interval.
+    """
+
+    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Name in status and events."""
+    url: str = Field(min_length=1, max_length=2048, pattern=r"^https?://[^/@\s]+(/\S*)?$")
+    """Where to ask. Without credentials: these come from `secret`."""
+    secret: str | None = Field(default=None, min_length=1, max_length=253)
+    """Name of a Secret in the same namespace whose key `token` is sent as a bearer token."""
+    timeout: Duration = timedelta(seconds=5)
+    """Longest wait for an answer."""
+    steps: list[int] | None = Field(default=None, max_length=21)
+    """Numbers of the steps, from 1, that it is asked at. Default: all."""
+
+
+class NotificationEvent(StrEnum):
+    """What a notification may be about."""
+
+    FAILED = "Failed"
+    """A canary was taken back, or nothing more happens until somebody acts."""
+    PROMOTED = "Promoted"
+    """A revision became stable."""
+    STARTED = "Started"
+    """A rollout began."""
+    APPROVAL = "Approval"
+    """A step waits for an approval."""
+    ALL = "All"
+    """Every transition."""
+
+
+class NotificationFormat(StrEnum):
+    """Shape of the message."""
+
+    SLACK = "slack"
+    """A Slack incoming webhook, or what understands the same (Mattermost, Rocket.Chat)."""
+    GENERIC = "generic"
+    """A JSON document with every fact as a field."""
+
+
+class Notification(ApiModel):
+    """Where to say what happened."""
+
+    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Name in status and logs."""
+    format: NotificationFormat = NotificationFormat.SLACK
+    """Shape of the message."""
+    secret: str = Field(min_length=1, max_length=253)
+    """Name of a Secret in the same namespace whose key `url` is the webhook's URL: whoever knows it can post. Its key
+    `token`, if there is one, is sent as a bearer token."""
+    events: list[NotificationEvent] = Field(default=[NotificationEvent.FAILED], max_length=5)
+    """What is sent. Default: failures."""
+    link: str = Field(default="", max_length=2048)
+    """A link for the message, such as a dashboard's; `{{namespace}}` and `{{name}}` are replaced."""
+
+
+class SchemaChange(StrEnum):
+    """What happens to a revision whose inputs or outputs differ from stable's so that clients break."""
+
+    REFUSE = "Refuse"
+    """It gets no traffic."""
+    ALLOW = "Allow"
+    """It is rolled out all the same."""
+
+
+class CapacitySpec(ApiModel):
+    """How much traffic a pod can take, so that no weight moves onto too few of them."""
+
+    requests_per_second: float | None = Field(default=None, gt=0)
+    """Throughput of one pod. Default: the most that a ready pod of stable was measured to answer in the last hour,
+    taken as known only if pods were busy; without it, pods are sized by weight alone."""
+    headroom: float = Field(default=1.2, ge=1, le=10)
+    """Ready pods must cover the traffic times this."""
+
+
+class RolloutSpec(ApiModel):
+    """How a new revision takes over from the stable one."""
+
+    model_config = rules(
+        (
+            "[has(self.canary), has(self.blueGreen), has(self.abTest), has(self.fixed)].filter(x, x).size() <= 1",
+            "rollout takes one of canary, blueGreen, abTest and fixed: remove the others",
+        ),
+        (
+            "!has(self.shadow) || !(has(self.blueGreen) || has(self.abTest) || has(self.fixed))",
+            "rollout.shadow stands alone or comes before canary: remove blueGreen, abTest or fixed",
+        ),
+    )
+
+    canary: CanarySpec | None = None
+    """Steps of the canary. Default, where no other strategy is named: weights 1, 5, 10, 25, 50, 100, five minutes
+    each."""
+    blue_green: BlueGreenSpec | None = None
+    """Switch all traffic at once."""
+    ab_test: AbTestSpec | None = None
+    """Compare two revisions on users."""
+    shadow: ShadowSpec | None = None
+    """Compare answers on mirrored traffic first."""
+    fixed: FixedSpec | None = None
+    """Serve several versions with fixed weights."""
+    analysis: AnalysisSpec = AnalysisSpec()
+    """What each step is gated on."""
+    paused: bool = False
+    """While true, no rollout starts and none moves on; a bad canary is taken back all the same."""
+    approvals: list[Approval] = Field(default=[], max_length=20)
+    """Consents to steps with `approval: true`, where these are given in git."""
+    freezes: list[FreezeWindow] = Field(default=[], max_length=20)
+    """Times in which no rollout starts and none moves on."""
+    gates: list[WebhookGate] = Field(default=[], max_length=5)
+    """Outside systems that must agree to the end of each step."""
+    notifications: list[Notification] = Field(default=[], max_length=5)
+    """Where to say what happened."""
+    rollback_window: int = Field(default=3, ge=0, le=20)
+    """Going back to one of this many revisions that were stable last is done at once, without steps. 0: never."""
+    schema_change: SchemaChange = SchemaChange.REFUSE
+    """What happens when the new model's inputs or outputs break clients of the old one."""
+    capacity: CapacitySpec = CapacitySpec()
+    """Traffic that pods can take."""
+    progress_deadline: Duration = timedelta(minutes=10)
+    """How long pods of a new revision may take to become ready, and a route to be accepted, before the
+    revision is given up.
+    """
+    scale_down_delay: Duration = timedelta(seconds=30)
+    """How long a revision that no longer gets traffic keeps its pods, so that requests under way finish."""

@@ -1,0 +1,188 @@
+"""Strategies as lists of steps: whatever `spec.rollout` names, the engine carries out the same kind of step.
+
+A canary of weights is its steps; blue-green is a step without traffic and a switch; a shadow is a step that is
+mirrored to; an A/B test is a step that ends with a verdict. A strategy with something of its own to do adds a field to
+`Step`, and the rule that reads it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from canarium_api.analysis import MetricSpec
+from canarium_api.rollout import DEFAULT_STEPS, AbTestSpec, BlueGreenSpec, CanaryStep, RolloutSpec
+from canarium_api.status import RolloutStatus
+
+SHADOW_PREFIX: Final = "shadow-"
+"""Checks of this name compare mirrored answers: they mean nothing in other steps."""
+
+
+class Strategy(StrEnum):
+    """What `status.rollout.strategy` says."""
+
+    CANARY = "canary"
+    BLUE_GREEN = "blueGreen"
+    AB_TEST = "abTest"
+    SHADOW = "shadow"
+    FIXED = "fixed"
+    FAST_ROLLBACK = "fastRollback"
+    """Back to a revision that was stable before, at once; see `rollbackWindow`."""
+
+
+class StepKind(StrEnum):
+    """How requests reach the canary in a step."""
+
+    SPLIT = "split"
+    """By weight."""
+    PREVIEW = "preview"
+    """By the preview header and Service alone."""
+    SHADOW = "shadow"
+    """As copies; its answers are thrown away."""
+    EXPERIMENT = "experiment"
+    """By header, cookie or hash."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a rollout."""
+
+    weight: int
+    """Percent of the traffic that the route splits off for the canary."""
+    size: int
+    """Percent of the pods that the stable revision needs, which the canary must have ready."""
+    pause: timedelta = timedelta(0)
+    approval: bool = False
+    metrics: Sequence[str] | None = None
+    """Names of the checks that gate it; None: all."""
+    kind: StepKind = StepKind.SPLIT
+    mirror: int = 0
+    """Percent of stable's requests that are copied to the canary."""
+
+
+_LAST: Final = Step(weight=100, size=100)
+"""Added where the steps end below 100: promotion never moves traffic onto pods that have not carried it."""
+
+
+def strategy_of(spec: RolloutSpec) -> Strategy:
+    """Tell which strategy a spec names."""
+    if spec.blue_green is not None:
+        return Strategy.BLUE_GREEN
+    if spec.ab_test is not None:
+        return Strategy.AB_TEST
+    if spec.fixed is not None:
+        return Strategy.FIXED
+    return Strategy.SHADOW if spec.shadow is not None else Strategy.CANARY
+
+
+def steps_of(spec: RolloutSpec, strategy: str) -> tuple[Step, ...]:
+    """Give the steps of a strategy; the last one has weight 100.
+
+    Args:
+        spec: what the user asked for.
+        strategy: of the rollout under way, as its status says.
+    """
+    match strategy:
+        case Strategy.FAST_ROLLBACK:
+            return (Step(weight=100, size=100, metrics=()),)
+        case Strategy.BLUE_GREEN if spec.blue_green is not None:
+            return _blue_green(spec.blue_green)
+        case Strategy.AB_TEST if spec.ab_test is not None:
+            return _ab_test(spec.ab_test)
+        case Strategy.FIXED if spec.fixed is not None:
+            return (Step(weight=100, size=100, metrics=()),)
+        case Strategy.SHADOW if spec.shadow is not None:
+            return _shadow(spec)
+        case _:
+            return _canary(spec)
+
+
+def _canary(spec: RolloutSpec) -> tuple[Step, ...]:
+    listed = spec.canary.steps if spec.canary is not None else DEFAULT_STEPS
+    steps = tuple(map(_split, listed))
+    return steps if steps[-1].weight == 100 else (*steps, _LAST)
+
+
+def _split(step: CanaryStep) -> Step:
+    return Step(
+        weight=step.weight,
+        size=step.weight,
+        pause=step.pause,
+        approval=step.approval,
+        metrics=step.metrics,
+    )
+
+
+def _blue_green(spec: BlueGreenSpec) -> tuple[Step, ...]:
+    before, after = spec.before_switch, spec.after_switch
+    return (
+        Step(
+            weight=0,
+            size=100,
+            pause=before.pause,
+            approval=before.approval,
+            metrics=before.metrics if before.metrics is not None else (),
+            kind=StepKind.PREVIEW,
+        ),
+        Step(
+            weight=100,
+            size=100,
+            pause=after.pause,
+            approval=after.approval,
+            metrics=after.metrics,
+        ),
+    )
+
+
+def _ab_test(spec: AbTestSpec) -> tuple[Step, ...]:
+    size = max(1, round(spec.share * 100)) if spec.sticky is not None else 100
+    return (
+        Step(
+            weight=0,
+            size=size,
+            pause=spec.min_duration,
+            approval=not spec.promote,
+            kind=StepKind.EXPERIMENT,
+        ),
+        _LAST,
+    )
+
+
+def _shadow(spec: RolloutSpec) -> tuple[Step, ...]:
+    assert spec.shadow is not None  # noqa: S101 - asked only for a shadow
+    shadow = spec.shadow
+    ends_here = spec.canary is None and not shadow.promote
+    first = Step(
+        weight=0,
+        size=shadow.percent,
+        pause=shadow.duration,
+        approval=shadow.approval or ends_here,
+        metrics=shadow.metrics,
+        kind=StepKind.SHADOW,
+        mirror=shadow.percent,
+    )
+    return (first, *(_canary(spec) if spec.canary is not None else (_LAST,)))
+
+
+def step_at(spec: RolloutSpec, rollout: RolloutStatus) -> Step:
+    """Give the step that a rollout is in, as its status planned it.
+
+    While the spec plans other steps than the status does (until the next pass takes them up, or while the spec is
+    invalid), it is a plain split at the planned weight, which nothing can pass.
+    """
+    steps = steps_of(spec, rollout.strategy)
+    weight = rollout.weights[rollout.step - 1]
+    if [step.weight for step in steps] == rollout.weights:
+        return steps[rollout.step - 1]
+    return Step(weight=weight, size=max(weight, 1), approval=True)
+
+
+def metrics_of(spec: RolloutSpec, step: Step) -> list[MetricSpec]:
+    """Give the checks that gate a step."""
+    return [
+        metric
+        for metric in spec.analysis.metrics
+        if (step.metrics is None or metric.name in step.metrics)
+        and (step.kind is StepKind.SHADOW or not metric.name.startswith(SHADOW_PREFIX))
+    ]
