@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.rollout.queries import Query, Vector
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -60,11 +61,11 @@ class Cluster(Protocol):
 class MetricSource(Protocol):
     """Prometheus."""
 
-    async def query(self, promql: str, at: datetime) -> float | None:
-        """Evaluate an instant query to one number; None where there is no data (no series, or NaN).
+    async def query(self, query: Query) -> Vector:
+        """Evaluate an instant query; an empty vector where there is no data.
 
         Raises:
-            errors.MetricSourceError: unreachable, timed out, refused, or more than one series.
+            errors.MetricSourceError: unreachable, timed out, refused, or no instant vector.
         """
 
 

@@ -22,9 +22,9 @@ from canarium_operator.core.observing import observe
 from canarium_operator.core.plan import make_plan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.revision import revision_of
-from canarium_operator.core.rollout.analysis import Query, QueryFailure, Reading
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput
+from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.status import present, present_unreadable
 from canarium_operator.errors import (
@@ -170,11 +170,11 @@ class Reconciler:
         async def ask(query: Query) -> tuple[Query, Reading]:
             async with slots:
                 try:
-                    return query, await self._metrics.query(query.promql, query.at)
+                    return query, await self._metrics.query(query)
                 except MetricSourceError as error:
                     return query, QueryFailure(message=str(error))
 
-        ordered = sorted(queries, key=lambda query: (query.promql, query.at))
+        ordered = sorted(queries, key=lambda query: (query.promql, query.at, query.part))
         return dict(await asyncio.gather(*(ask(query) for query in ordered)))
 
     async def _record(self, ref: ObjectRef, body: Manifest, status: ModelDeploymentStatus) -> None:

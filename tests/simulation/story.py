@@ -258,7 +258,9 @@ class Story:
             self.put(model)
 
         def retry() -> None:
-            self.world.cluster.annotate(REF, naming.command_annotation("retry"), str(random.random()))
+            self.world.cluster.annotate(
+                REF, naming.command_annotation("retry"), str(random.random())
+            )
 
         match random.randint(0, 9):
             case 0:

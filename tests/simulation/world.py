@@ -11,7 +11,7 @@ before or after its effect, and what comes next is a `Reconciler` without a memo
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from canarium_api import KIND
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.revision import revision_of
+from canarium_operator.core.rollout.queries import Query, Vector
 from canarium_operator.core.validation import parse_spec
 from canarium_operator.errors import ConflictError, OperatorError
 from canarium_operator.reconciler import Reconciler
@@ -79,12 +80,12 @@ class Prometheus(SimulatedTraffic):
         self.lag = timedelta(0)
         """How far its newest samples are behind."""
 
-    async def query(self, promql: str, at: datetime) -> float | None:
+    async def query(self, query: Query) -> Vector:
         """Evaluate a query."""
         self.before()
         if self.gap:
-            return None
-        return await super().query(promql, at - self.lag)
+            return ()
+        return await super().query(replace(query, at=query.at - self.lag))
 
 
 @dataclass

@@ -1,17 +1,15 @@
 """`ports.MetricSource` over Prometheus' HTTP API, by way of prometheus-api-client.
 
-An answer is one finite number, nothing, or an error; a gate must never mistake one for another. No series and NaN (0
-/ 0: no requests) are nothing. An infinite value is an error, since it comes from a division by zero and compares as
-"above" or "below" whatever was meant.
+An answer is a vector of series, nothing, or an error; a gate must never mistake one for another. What the numbers mean
+is for `core.rollout.measurement` to say.
 """
 
 import ast
 import asyncio
 import json
-import math
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -19,10 +17,13 @@ from prometheus_api_client import PrometheusApiClientException, PrometheusConnec
 from requests import RequestException
 from urllib3.util.retry import Retry
 
+from canarium_operator.core.rollout.queries import Query, Series, Vector
 from canarium_operator.errors import MetricSourceError
 
 _THREADS: Final = 8
 """Queries at the same time. The library blocks, so each takes a thread."""
+_MAX_SERIES: Final = 10_000
+"""Far above what two revisions have, far below what would fill the memory."""
 _MAX_MESSAGE: Final = 300
 """Characters of Prometheus' own words."""
 _REFUSAL: Final = re.compile(r"HTTP Status Code (\d+) \((b['\"].*['\"])\)\Z", re.DOTALL)
@@ -46,17 +47,19 @@ class PrometheusMetrics:
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="prometheus")
 
-    async def query(self, promql: str, at: datetime) -> float | None:
+    async def query(self, query: Query) -> Vector:
         """Evaluate an instant query.
 
         Raises:
-            MetricSourceError: no answer in time, a refusal, or an answer that is not one finite number.
+            MetricSourceError: no answer in time, a refusal, or an answer that is no instant vector.
         """
         loop = asyncio.get_running_loop()
-        params = {"time": f"{at.timestamp():.3f}"}
+        params = {"time": f"{query.at.timestamp():.3f}"}
         try:
             # A thread that outlives this wait ends by the library's own timeout, and its answer is dropped.
-            answer = loop.run_in_executor(self._threads, self._client.custom_query, promql, params)
+            answer = loop.run_in_executor(
+                self._threads, self._client.custom_query, query.promql, params
+            )
             result = await asyncio.wait_for(answer, self._timeout)
         except TimeoutError as error:
             msg = f"no answer within {self._timeout:g} s"
@@ -77,33 +80,35 @@ class PrometheusMetrics:
         self._client.close()
 
 
-def parse_result(result: Any) -> float | None:
-    """Read `data.result` of an answer: a vector of one series, or a scalar.
+def parse_result(result: Any) -> Vector:
+    """Read `data.result` of an answer: an instant vector, or a scalar as a vector of one series without labels.
 
     Raises:
-        MetricSourceError: several series, a range, text, or an infinite value.
+        MetricSourceError: a range, text, or more series than any check could mean.
     """
     if not isinstance(result, list):
         msg = "the answer has no result"
         raise MetricSourceError(msg)
-    if not result:
-        return None
-    sample: Any = result
-    if isinstance(result[0], dict):
-        if len(result) > 1:
-            msg = f"{len(result)} series where one number is needed: wrap the query in sum(...), avg(...) or max(...)"
-            raise MetricSourceError(msg)
-        sample = result[0].get("value")
+    if len(result) > _MAX_SERIES:
+        msg = (
+            f"{len(result)} series, where at most {_MAX_SERIES} are read: sum them up in the query"
+        )
+        raise MetricSourceError(msg)
+    if result and not isinstance(result[0], dict):
+        return (Series(value=_value(result)),)
+    return tuple(
+        Series(labels=sample.get("metric") or {}, value=_value(sample.get("value")))
+        for sample in result
+    )
+
+
+def _value(sample: Any) -> float:
     try:
         _, text = sample
-        value = float(text)
+        return float(text)
     except (TypeError, ValueError) as error:
         msg = "the query gives no number: it must be an instant vector or a scalar, not a range or a string"
         raise MetricSourceError(msg) from error
-    if math.isinf(value):
-        msg = f"the query gives {value:+}: it divides by zero; guard the divisor with (... > 0)"
-        raise MetricSourceError(msg)
-    return None if math.isnan(value) else value
 
 
 def _split_credentials(url: str) -> tuple[str, tuple[str, str] | None]:

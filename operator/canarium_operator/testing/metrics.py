@@ -1,39 +1,38 @@
 """`ports.MetricSource` in memory: answers by a function, or by traffic that flows through the fake cluster's route."""
 
-import re
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
+from canarium_api import metric_names
+from canarium_api.metric_names import PredictionStatus
 from canarium_operator.core import manifests, naming, pods
 from canarium_operator.core.resources import route
+from canarium_operator.core.rollout.queries import Query, QueryKind, Series, Vector
 from canarium_operator.errors import MetricSourceError
 from canarium_operator.testing.cluster import FakeCluster
 
-Answer = Callable[[str, datetime], float | None]
-
-_REVISION: Final = re.compile(r'revision="(\w+)"')
-_WINDOW: Final = re.compile(r"\[(\d+)s\]")
+Answer = Callable[[Query], Vector]
 
 
 class FakeMetrics:
-    """Answers every query by a function of it and its time."""
+    """Answers every query by a function of it."""
 
-    def __init__(self, answer: Answer = lambda _promql, _at: None) -> None:
+    def __init__(self, answer: Answer = lambda _query: ()) -> None:
         self.answer = answer
         self.outage: str | None = None
         """When set, every query fails with this."""
-        self.queries: list[tuple[str, datetime]] = []
+        self.queries: list[Query] = []
 
-    async def query(self, promql: str, at: datetime) -> float | None:
+    async def query(self, query: Query) -> Vector:
         """Evaluate a query."""
-        self.queries.append((promql, at))
+        self.queries.append(query)
         if self.outage is not None:
             raise MetricSourceError(self.outage)
-        return self.answer(promql, at)
+        return self.answer(query)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ class Behaviour:
     invalid_rate: float = 0.0
     """Share of requests that the server refuses as the client\'s mistake."""
     latency: float = 0.02
-    """Seconds; what every latency quantile gives."""
+    """Seconds, of every request."""
     custom: float | None = None
     """What any query that is not built in gives."""
 
@@ -103,23 +102,57 @@ class SimulatedTraffic(FakeMetrics):
         index = bisect_right(self._times[revision], at)
         return self._counts[revision][index - 1] if index else _Counts()
 
-    def _evaluate(self, promql: str, at: datetime) -> float | None:
-        found, window = _REVISION.search(promql), _WINDOW.search(promql)
-        if found is None or window is None:
-            return self.behaviours.get(found[1] if found else "", Behaviour()).custom
-        revision = found[1]
-        if not self._times[revision] or self._times[revision][0] > at:
-            return None
-        first, last = (
-            self._at(revision, at - timedelta(seconds=int(window[1]))),
-            self._at(revision, at),
+    def _evaluate(self, query: Query) -> Vector:
+        if query.kind is QueryKind.NUMBER:
+            custom = self.behaviours.get(query.revisions[0], Behaviour()).custom
+            return (Series(value=custom),) if custom is not None else ()
+        return tuple(
+            series for revision in query.revisions for series in self._counted(query, revision)
         )
-        requests, errors = last.requests - first.requests, last.errors - first.errors
-        behaviour = self.behaviours.get(revision, Behaviour())
-        if "histogram_quantile" in promql:
-            return behaviour.latency if requests > 0 else None
-        if 'status="invalid"' in promql:
-            return behaviour.invalid_rate if requests > 0 else None
-        if " / " in promql:
-            return errors / requests if requests > 0 else None
-        return requests if "ml_predictions_total" in promql else behaviour.custom
+
+    def _counted(self, query: Query, revision: str) -> list[Series]:
+        if not self._times[revision] or self._times[revision][0] > query.at:
+            return []
+        first, last = (self._at(revision, query.at - query.look_back), self._at(revision, query.at))
+        return series_of(
+            revision,
+            requests=last.requests - first.requests,
+            errors=last.errors - first.errors,
+            behaviour=self.behaviours.get(revision, Behaviour()),
+            kind=query.kind,
+        )
+
+
+def series_of(
+    revision: str, *, requests: float, errors: float, behaviour: Behaviour, kind: QueryKind
+) -> list[Series]:
+    """Give the series that Prometheus would have of so many requests.
+
+    Args:
+        revision: who answered.
+        requests: all but those that were refused as the client's mistake.
+        errors: of these, how many failed.
+        behaviour: for the share of refused requests and the latency, which is the same for all requests.
+        kind: of the query.
+    """
+    if kind is QueryKind.BUCKETS:
+        return [
+            Series(
+                labels={metric_names.REVISION_LABEL: revision, "le": f"{bound:g}"},
+                value=requests if bound >= behaviour.latency else 0.0,
+            )
+            for bound in (*metric_names.DURATION_BUCKETS, math.inf)
+        ]
+    share = behaviour.invalid_rate
+    by_status = {
+        PredictionStatus.SUCCESS: requests - errors,
+        PredictionStatus.ERROR: errors,
+        PredictionStatus.INVALID: requests * share / (1 - share) if share < 1 else requests,
+    }
+    return [
+        Series(
+            labels={metric_names.REVISION_LABEL: revision, metric_names.STATUS_LABEL: status},
+            value=value,
+        )
+        for status, value in by_status.items()
+    ]

@@ -15,11 +15,12 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
 from canarium_operator.core.plan import make_plan
 from canarium_operator.core.revision import Revision, revision_of
-from canarium_operator.core.rollout.analysis import Query, Reading
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput
+from canarium_operator.core.rollout.queries import Query, QueryFailure, QueryKind, Reading, Series
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.status import present
+from canarium_operator.testing.metrics import Behaviour, series_of
 
 START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 REF = ObjectRef(namespace="ml", name="fraud", uid="0000-1111")
@@ -50,9 +51,9 @@ class Traffic:
     """What Prometheus says of one revision."""
 
     requests: float | None = 1000.0
-    error_rate: float | None = 0.001
-    invalid_rate: float | None = 0.0
-    latency: float | None = 0.020
+    error_rate: float = 0.001
+    invalid_rate: float = 0.0
+    latency: float = 0.020
     """Seconds."""
     custom: float | None = 0.99
 
@@ -66,7 +67,7 @@ class Scenario:
     observed: Observed = field(default_factory=Observed)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     """By revision; missing: healthy."""
-    failure: Reading = None
+    failure: QueryFailure | None = None
     """When set, what every query answers."""
     now: datetime = START
     generation: int = 1
@@ -99,18 +100,23 @@ class Scenario:
     def _answer(self, query: Query) -> Reading:
         if self.failure is not None:
             return self.failure
-        known = {r for r in self.observed.workloads if f'revision="{r}"' in query.promql}
-        revision = known.pop() if known else ""
+        return tuple(
+            series for revision in query.revisions for series in self._series(query, revision)
+        )
+
+    def _series(self, query: Query, revision: str) -> list[Series]:
         traffic = self.traffic.get(revision, Traffic())
-        if "histogram_quantile" in query.promql:
-            return traffic.latency
-        if " / " in query.promql:
-            return (
-                traffic.invalid_rate if 'status="invalid"' in query.promql else traffic.error_rate
-            )
-        if "ml_predictions_total" in query.promql:
-            return traffic.requests
-        return traffic.custom
+        if query.kind is QueryKind.NUMBER:
+            return [Series(value=traffic.custom)] if traffic.custom is not None else []
+        if traffic.requests is None:
+            return []
+        return series_of(
+            revision,
+            requests=traffic.requests,
+            errors=traffic.requests * traffic.error_rate,
+            behaviour=Behaviour(invalid_rate=traffic.invalid_rate, latency=traffic.latency),
+            kind=query.kind,
+        )
 
     def step(self) -> Self:
         """Let the engine decide once."""

@@ -3,6 +3,7 @@
 What the fake cluster has in common with a real one is held by tests/contract.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from canarium_operator.core.observing import observe
 from canarium_operator.core.plan import Plan, RevisionPlan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.revision import revision_of
+from canarium_operator.core.rollout.queries import Query, QueryKind, Series
 from canarium_operator.errors import MetricSourceError, TransientClusterError
 from canarium_operator.testing.clock import FakeClock
 from canarium_operator.testing.cluster import Call, FakeCluster
@@ -153,25 +155,41 @@ async def test_traffic_is_counted_as_prometheus_would() -> None:
     """Requests, error rate and latency of a revision over a window; nothing before it had traffic."""
     world = await World().start()
     world.traffic.behaviours[REVISION.name] = Behaviour(error_rate=0.25, latency=0.03)
-    labels = f'{{deployment="ml/fraud",revision="{REVISION.name}"}}[10s]'
-    requests = f"sum(increase(ml_predictions_total{labels}))"
-    assert await world.traffic.query(requests, world.clock.now()) is None
+
+    def asked(kind: QueryKind) -> Query:
+        return Query(
+            promql="",
+            at=world.clock.now(),
+            kind=kind,
+            revisions=(REVISION.name,),
+            look_back=timedelta(seconds=10),
+        )
+
+    assert await world.traffic.query(asked(QueryKind.COUNTS)) == ()
     world.run(20)
-    assert await world.traffic.query(requests, world.clock.now()) == pytest.approx(100)
-    errors = f"sum(increase(ml_predictions_total{labels})) / {requests}"
-    assert await world.traffic.query(errors, world.clock.now()) == pytest.approx(0.25)
-    latency = f"histogram_quantile(0.95, sum by (le) (rate(ml_prediction_duration_seconds_bucket{labels})))"
-    assert await world.traffic.query(latency, world.clock.now()) == 0.03
+    counts = await world.traffic.query(asked(QueryKind.COUNTS))
+    by_status = {series.labels["status"]: series.value for series in counts}
+    assert by_status == pytest.approx({"success": 75, "error": 25, "invalid": 0})
+    buckets = await world.traffic.query(asked(QueryKind.BUCKETS))
+    below = {series.labels["le"]: series.value for series in buckets}
+    assert (below["0.025"], below["0.05"], below["inf"]) == pytest.approx((0, 100, 100))
     assert world.traffic.lost == pytest.approx(40)  # of seconds 2 to 5, without a ready pod
 
 
 async def test_metrics_fail_as_scripted() -> None:
     """An outage is an error, not an absence of data."""
-    metrics = FakeMetrics(lambda promql, _at: 1.0 if promql == "up" else None)
-    now = FakeClock().now()
-    assert await metrics.query("up", now) == 1.0
-    assert await metrics.query("down", now) is None
+    one = (Series(value=1.0),)
+    metrics = FakeMetrics(lambda query: one if query.promql == "up" else ())
+    up = Query(
+        promql="up",
+        at=FakeClock().now(),
+        kind=QueryKind.NUMBER,
+        revisions=(),
+        look_back=timedelta(0),
+    )
+    assert await metrics.query(up) == one
+    assert await metrics.query(replace(up, promql="down")) == ()
     metrics.outage = "connection refused"
     with pytest.raises(MetricSourceError, match="connection refused"):
-        await metrics.query("up", now)
+        await metrics.query(up)
     assert len(metrics.queries) == 3

@@ -1,6 +1,7 @@
-"""The Prometheus adapter: one finite number, nothing, or an error; nothing else gets out."""
+"""The Prometheus adapter: a vector, nothing, or an error; nothing else gets out."""
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from canarium_operator.adapters.prometheus import PrometheusMetrics, parse_result
+from canarium_operator.core.rollout.queries import Query, QueryKind, Series, Vector
 from canarium_operator.errors import MetricSourceError
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,34 +23,33 @@ def series(*values: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("result", "number"),
+    ("result", "vector"),
     [
-        ([], None),
-        (series("0.25"), 0.25),
-        (series("NaN"), None),
-        ([1767225600.0, "3"], 3.0),
-        ([1767225600.0, "NaN"], None),
-        (series("1e-3"), 0.001),
+        ([], ()),
+        (series("0.25"), (Series(labels={"pod": "0"}, value=0.25),)),
+        ([1767225600.0, "3"], (Series(value=3.0),)),
+        (
+            series("1e-3", "+Inf"),
+            (Series(labels={"pod": "0"}, value=0.001), Series(labels={"pod": "1"}, value=math.inf)),
+        ),
     ],
 )
-def test_a_result_is_a_number_or_nothing(result: Any, number: float | None) -> None:
-    """No series and NaN are no data; a vector of one and a scalar are a number."""
-    assert parse_result(result) == number
+def test_a_result_is_a_vector(result: Any, vector: Vector) -> None:
+    """A scalar is a series without labels; what the numbers mean is not for the adapter to say."""
+    assert parse_result(result) == vector
 
 
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (series("1", "2"), "2 series where one number is needed: wrap the query in sum"),
-        (series("+Inf"), "divides by zero"),
-        (series("-Inf"), "divides by zero"),
         ([{"metric": {}, "values": [[1.0, "1"]]}], "not a range"),
         ([1767225600.0, "hello"], "no number"),
         ("what", "no result"),
         (None, "no result"),
+        (series("1") * 10_001, "sum them up"),
     ],
 )
-def test_what_is_not_one_finite_number_is_an_error(result: Any, message: str) -> None:
+def test_what_is_not_a_vector_is_an_error(result: Any, message: str) -> None:
     """An error holds a rollout; a number made up from one of these could pass it."""
     with pytest.raises(MetricSourceError, match=message):
         parse_result(result)
@@ -101,17 +102,21 @@ def server() -> Iterator[Server]:
     found.http.server_close()
 
 
-async def ask(url: str, timeout: float = 5) -> float | None:
+UP = Query(promql="up", at=AT, kind=QueryKind.NUMBER, revisions=(), look_back=timedelta(0))
+
+
+async def ask(url: str, timeout: float = 5) -> Vector:
     metrics = PrometheusMetrics(url, timeout=timedelta(seconds=timeout))
     try:
-        return await metrics.query("up", AT)
+        return await metrics.query(UP)
     finally:
         metrics.close()
 
 
 async def test_a_query_is_asked_for_its_time(server: Server) -> None:
     """An instant query below the given path, at the given instant."""
-    assert await ask(server.url()) == 7.0
+    [found] = await ask(server.url())
+    assert found.value == 7.0
     path, query, _ = server.requests[0]
     assert path == "/prefix/api/v1/query"
     assert query == {"query": ["up"], "time": [f"{AT.timestamp():.3f}"]}

@@ -11,6 +11,7 @@ from canarium_api.conditions import Reason
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.rollout.queries import Query, QueryKind, Vector
 from canarium_operator.errors import (
     ClusterError,
     ConflictError,
@@ -434,11 +435,11 @@ async def test_all_queries_of_a_pass_are_asked_even_when_one_fails(serving: Benc
     """A check whose own query works is judged."""
     answer = serving.metrics.answer
 
-    def without_latency(promql: str, at: Any) -> float | None:
-        if "histogram_quantile" in promql:
+    def without_latency(query: Query) -> Vector:
+        if query.kind is QueryKind.BUCKETS:
             msg = "too many samples"
             raise MetricSourceError(msg)
-        return answer(promql, at)
+        return answer(query)
 
     serving.metrics.answer = without_latency
     serving.cluster.put(manifest("2"))

@@ -1,147 +1,53 @@
-"""The gate: which queries to run, and what their answers say of the canary.
+"""The checks: what the measurements of one pass say of the canary.
 
-A check ends in one of six verdicts; only `Pass` lets a step end. A query that fails, returns nothing, or
-rests on too few requests is a verdict of its own, never a pass and never a fault of the canary.
-
-Evidence is counted from the moment that the route was seen to carry the step's weight (`evidence_since`):
-requests from before, at another weight or of another revision, do not count.
+Only `Pass` lets a step end. A query that fails, returns nothing, or rests on too few requests is a verdict of its own,
+never a pass and never a fault of the canary. A check fails when it breaks a fixed limit, or when the sequential test
+finds the canary worse than stable by more than matters; the latter counts every look, so it needs no forgiveness and
+no least number of requests.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from canarium_api.analysis import AnalysisSpec, MetricSpec
-from canarium_api.status import Check, Verdict
-from canarium_operator.core.naming import ObjectRef
+from canarium_api.duration import approximate_duration
+from canarium_api.status import Check, Evidence, Verdict
 from canarium_operator.core.rollout import promql
+from canarium_operator.core.rollout.comparison import (
+    Comparison,
+    Level,
+    compare,
+    has_limit,
+    is_sequential,
+)
+from canarium_operator.core.rollout.measurement import Measured, measure
+from canarium_operator.core.rollout.queries import Query, Reading, Subject, sides, templates
+from canarium_operator.core.statistics import correction, evidence
 
 BEYOND_QUANTILE: Final = 10
-"""Requests beyond a quantile that make it worth looking at."""
-MIN_WINDOW: Final = timedelta(seconds=5)
-MAX_WINDOW: Final = timedelta(hours=6)
-"""Longer steps are judged by their latest six hours: a longer range costs Prometheus much and dilutes what is new."""
-BASELINE_WINDOW: Final = timedelta(minutes=10)
-"""How far back stable is looked at where it gets no traffic any more."""
+"""Requests beyond a quantile that make it worth holding against a fixed limit."""
 DEFAULT_LATENCY_TOLERANCE: Final = 0.010
 """Seconds. Quantiles of a histogram are no finer than its buckets, so a ratio alone would fail 1 ms against 2 ms."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueryFailure:
-    """A query that could not be answered."""
-
-    message: str
-
-
-Reading = float | QueryFailure | None
-"""A number, a failure, or None for no data."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """Whom the gate compares, and since when."""
-
-    ref: ObjectRef
-    canary: str
-    stable: str
-    evidence_since: datetime
-    stable_has_traffic: bool
-
-
-@dataclass(frozen=True)
-class Query:
-    """An instant query."""
-
-    promql: str
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Queries:
-    """The queries of one check."""
-
-    value: Query
-    samples: Query
-    baseline: Query | None
-    """None: the check compares nothing."""
-    baseline_samples: Query | None
+_DEFAULT_EFFECTS: Final = {promql.ERROR_RATE: 0.01, promql.INVALID_RATE: 0.05}
+_DEFAULT_LATENCY_EFFECT: Final = 0.25
 
 
 def with_defaults(metric: MetricSpec) -> MetricSpec:
-    """Give a built-in check its limits where the user set none.
-
-    error-rate: at most 5 %, and at most 1 percentage point above stable. invalid-rate: at most 5 percentage
-    points above stable. latency: at most 1.5 times stable.
-    """
-    if metric.query is not None or _has_limit(metric):
+    """Give a built-in check the smallest effect that matters where the user set none and no limit."""
+    if templates(metric) or has_limit(metric) or metric.min_effect is not None:
         return metric
+    effect = _DEFAULT_EFFECTS.get(metric.name)
     if promql.LATENCY.match(metric.name):
-        return metric.model_copy(update={"max_ratio": 1.5})
-    if metric.name == promql.INVALID_RATE:
-        return metric.model_copy(update={"max_increase": 0.05})
-    return metric.model_copy(update={"max": 0.05, "max_increase": 0.01})
-
-
-def _has_limit(metric: MetricSpec) -> bool:
-    limits = (metric.max, metric.min, metric.max_increase, metric.max_ratio)
-    return any(limit is not None for limit in limits)
+        effect = _DEFAULT_LATENCY_EFFECT
+    return metric.model_copy(update={"min_effect": effect}) if effect is not None else metric
 
 
 def is_relative(metric: MetricSpec) -> bool:
     """Tell whether a check compares the canary with the stable revision."""
-    return metric.max_increase is not None or metric.max_ratio is not None
-
-
-def window(subject: Subject, now: datetime) -> timedelta:
-    """Time that the queries look back: since the evidence began, in whole seconds, within bounds."""
-    elapsed = timedelta(seconds=math.ceil((now - subject.evidence_since).total_seconds()))
-    return min(max(elapsed, MIN_WINDOW), MAX_WINDOW)
-
-
-def make_queries(metric: MetricSpec, subject: Subject, now: datetime) -> Queries:
-    """Build the queries of one check.
-
-    Stable and canary are compared over the same time; at 100 %, where stable gets nothing, the canary is
-    compared with what stable did in the minutes before it lost its traffic.
-    """
-    metric = with_defaults(metric)
-    look_back = window(subject, now)
-    value = Query(promql.value_query(metric, subject.ref, subject.canary, look_back), now)
-    samples = Query(promql.samples_query(metric, subject.ref, subject.canary, look_back), now)
-    if not is_relative(metric):
-        return Queries(value=value, samples=samples, baseline=None, baseline_samples=None)
-    at = now
-    if not subject.stable_has_traffic:
-        look_back, at = BASELINE_WINDOW, subject.evidence_since
-    return Queries(
-        value=value,
-        samples=samples,
-        baseline=Query(promql.value_query(metric, subject.ref, subject.stable, look_back), at),
-        baseline_samples=Query(
-            promql.samples_query(metric, subject.ref, subject.stable, look_back), at
-        ),
-    )
-
-
-def is_due(
-    check: Check | None, spec: AnalysisSpec, now: datetime, gate_at: datetime | None
-) -> bool:
-    """Tell whether a check must be measured now: never measured, an interval ago, or not since the gate opened.
-
-    Args:
-        check: its latest result.
-        spec: for the interval.
-        now: the present.
-        gate_at: when the step's pause ends, so that the decision rests on a fresh measurement; None: not in a step.
-    """
-    if check is None or check.measured_at is None:
-        return True
-    if gate_at is not None and check.measured_at < gate_at <= now:
-        return True
-    return now >= check.measured_at + spec.interval
+    fixed = metric.max_increase is not None or metric.max_ratio is not None
+    return fixed or is_sequential(with_defaults(metric))
 
 
 def is_current(check: Check, metric: MetricSpec, spec: AnalysisSpec, subject: Subject) -> bool:
@@ -149,22 +55,38 @@ def is_current(check: Check, metric: MetricSpec, spec: AnalysisSpec, subject: Su
     if check.measured_at is None:
         return True
     asked = (
-        make_queries(metric, subject, check.measured_at).value.promql,
+        query_text(metric, subject, check.measured_at),
         describe_limits(metric),
         _needed(metric, spec),
     )
     return (check.query, check.limit, check.needed) == asked
 
 
-def _needed(metric: MetricSpec, spec: AnalysisSpec) -> int:
-    """Give the requests that a check needs.
+def query_text(metric: MetricSpec, subject: Subject, now: datetime) -> str:
+    """Give the PromQL that speaks for a check in the status: the first of its queries about the canary."""
+    canary, _ = sides(metric, subject, now)
+    return next(iter(canary.parts.values())).promql
 
-    A quantile needs ten requests beyond it to say anything: p95 at least 200, p99 at least 1000, unless the
-    user says otherwise.
+
+def queries(metric: MetricSpec, subject: Subject, now: datetime) -> frozenset[Query]:
+    """Give the queries of a check."""
+    canary, stable = sides(metric, subject, now)
+    asked = set(canary.parts.values())
+    if is_relative(metric):
+        asked |= set(stable.parts.values())
+    return frozenset(asked)
+
+
+def _needed(metric: MetricSpec, spec: AnalysisSpec) -> int:
+    """Give the requests of a step that a check needs before it can pass.
+
+    A quantile that is held against a limit needs ten requests beyond it to say anything: p95 at least 200, p99 at
+    least 1000, unless the user says otherwise.
     """
     if metric.min_samples is not None:
         return metric.min_samples
-    if (latency := promql.LATENCY.match(metric.name)) is not None and spec.min_samples > 0:
+    latency = promql.LATENCY.match(metric.name)
+    if latency is not None and spec.min_samples > 0 and has_limit(metric):
         return max(spec.min_samples, BEYOND_QUANTILE * 100 // (100 - int(latency[1])))
     return spec.min_samples
 
@@ -174,79 +96,223 @@ def assess(
     spec: AnalysisSpec,
     subject: Subject,
     readings: Mapping[Query, Reading],
-    previous: Check | None,
+    previous: Check,
     now: datetime,
 ) -> Check:
-    """Judge one check by the answers to its queries.
+    """Judge one check by the answers to its queries, apart from all others; `judge` does the rest.
 
     Args:
         metric: the check.
         spec: for the defaults of the analysis.
         subject: whom it compares.
         readings: answers by query.
-        previous: its latest result, for its count of failures.
+        previous: its latest result, for its counts and the evidence of earlier steps.
         now: the present.
     """
     metric = with_defaults(metric)
-    queries = make_queries(metric, subject, now)
+    canary_side, stable_side = sides(metric, subject, now)
     needed = _needed(metric, spec)
-    failures = previous.failures if previous is not None else 0
-    draft = Check(
-        name=metric.name,
-        verdict=Verdict.PENDING,
-        limit=describe_limits(metric),
-        needed=needed,
-        failures=failures,
-        query=queries.value.promql,
-        measured_at=now,
+    draft = previous.model_copy(
+        update={
+            "verdict": Verdict.PENDING,
+            "value": None,
+            "baseline": None,
+            "effect": None,
+            "interval": None,
+            "p_value": None,
+            "eta": None,
+            "limit": describe_limits(metric),
+            "needed": needed,
+            "query": query_text(metric, subject, now),
+            "dry_run": metric.dry_run,
+            "measured_at": now,
+        }
     )
-    for query in (queries.samples, queries.value, queries.baseline_samples, queries.baseline):
-        failure = readings.get(query) if query is not None else None
-        if isinstance(failure, QueryFailure):
-            return _with(draft, Verdict.ERROR, f"Prometheus: {failure.message}")
-    samples = _number(readings, queries.samples)
+    canary = measure(metric, canary_side, readings)
+    stable = measure(metric, stable_side, readings) if is_relative(metric) else None
+    for failure in (canary, stable):
+        if isinstance(failure, str):
+            return _with(draft, Verdict.ERROR, failure, errors=draft.errors + 1)
+    assert not isinstance(canary, str)  # noqa: S101 - narrows the types
+    assert not isinstance(stable, str)  # noqa: S101
+    draft = draft.model_copy(update={"errors": 0})
+    return _judge_alone(draft, metric, spec, subject, canary, stable)
+
+
+def _judge_alone(
+    draft: Check,
+    metric: MetricSpec,
+    spec: AnalysisSpec,
+    subject: Subject,
+    canary: Measured | None,
+    stable: Measured | None,
+) -> Check:
+    needed = draft.needed or 0
+    samples = canary.samples if canary is not None else None
+    if samples is None and (needed > 0 or canary is None):
+        return _with(draft, Verdict.NO_DATA, "no series of the canary's requests in Prometheus yet")
+    carried = (draft.total_samples or 0) - (draft.samples or 0)
+    counted = math.floor(samples or 0)
+    draft = draft.model_copy(update={"samples": counted, "total_samples": carried + counted})
+    value = canary.value if canary is not None else None
     draft = draft.model_copy(
-        update={"samples": math.floor(samples) if samples is not None else None}
+        update={"value": value, "baseline": stable.value if stable is not None else None}
     )
-    if needed > 0:
-        if samples is None:
-            return _with(
-                draft, Verdict.NO_DATA, "no series of the canary's requests in Prometheus yet"
-            )
-        if samples < needed:
-            return _with(
-                draft,
-                Verdict.TOO_FEW_SAMPLES,
-                f"canary answered {math.floor(samples)} of {needed} requests",
-            )
-    value = _number(readings, queries.value)
+    if is_sequential(metric) and canary is not None and stable is not None:
+        draft = _compared(
+            draft,
+            compare(metric, canary, stable, _level(spec)),
+        )
+    if counted < needed:
+        eta = _eta(draft, needed - counted, subject.evidence_since)
+        return _with(
+            draft.model_copy(update={"eta": eta}),
+            Verdict.TOO_FEW_SAMPLES,
+            f"canary answered {counted} of {needed} requests{_about(eta, draft.measured_at)}",
+        )
     if value is None:
         return _with(draft, Verdict.NO_DATA, "the query returned no data for the canary")
-    draft = draft.model_copy(update={"value": value})
-    if queries.baseline is not None and queries.baseline_samples is not None:
-        stable_samples = _number(readings, queries.baseline_samples)
-        if needed > 0 and (stable_samples is None or stable_samples < needed):
-            count = math.floor(stable_samples or 0)
-            return _with(
-                draft, Verdict.TOO_FEW_SAMPLES, f"stable answered {count} of {needed} requests"
-            )
-        draft = draft.model_copy(update={"baseline": _number(readings, queries.baseline)})
-    if is_relative(metric) and draft.baseline is None:
-        return _with(draft, Verdict.NO_DATA, "no value of the stable revision to compare with")
+    if is_relative(metric):
+        answered = math.floor(stable.samples or 0) if stable is not None else 0
+        if answered < needed:
+            message = f"stable answered {answered} of {needed} requests"
+            return _with(draft, Verdict.TOO_FEW_SAMPLES, message)
+        if draft.baseline is None:
+            return _with(draft, Verdict.NO_DATA, "no value of the stable revision to compare with")
     broken = _broken_limits(metric, value, draft.baseline)
     if broken:
-        failed = draft.model_copy(update={"failures": failures + 1})
-        return _with(failed, Verdict.FAIL, "; ".join(broken))
-    return _with(draft, Verdict.PASS, f"{format_value(metric.name, value)} is within limits")
+        return _with(draft, Verdict.FAIL, "; ".join(broken), failures=draft.failures + 1)
+    return _with(draft, Verdict.PASS, _praise(metric, draft))
 
 
-def _with(check: Check, verdict: Verdict, message: str) -> Check:
-    return check.model_copy(update={"verdict": verdict, "message": message[:500]})
+def _level(spec: AnalysisSpec) -> Level:
+    tested = [m for m in spec.metrics if is_sequential(with_defaults(m)) and not m.dry_run]
+    return Level(alpha=spec.alpha, power=spec.power, checks=max(len(tested), 1))
 
 
-def _number(readings: Mapping[Query, Reading], query: Query) -> float | None:
-    reading = readings.get(query)
-    return float(reading) if isinstance(reading, (int, float)) and math.isfinite(reading) else None
+def _compared(draft: Check, found: Comparison) -> Check:
+    """Take the result of a sequential test over."""
+    before = draft.evidence or Evidence()
+    return draft.model_copy(
+        update={
+            "effect": found.effect,
+            "interval": list(found.interval) if found.interval is not None else None,
+            "total_needed": found.needed,
+            "evidence": before.model_copy(update={"log": found.log_evidence}),
+        }
+    )
+
+
+def judge(
+    checks: Sequence[Check],
+    metrics: Mapping[str, MetricSpec],
+    spec: AnalysisSpec,
+    *,
+    last_step: bool,
+) -> list[Check]:
+    """Judge all checks together: correct for their number, and ask the last step for enough evidence.
+
+    Args:
+        checks: the latest results.
+        metrics: the checks of the spec by name.
+        spec: alpha and power.
+        last_step: the step whose end promotes the canary.
+    """
+    tested = [c for c in checks if c.evidence is not None and c.measured_at and not c.dry_run]
+    adjusted = correction.holm([_chance(c) for c in tested])
+    p_values = dict(zip([c.name for c in tested], adjusted, strict=True))
+    judged = []
+    for check in checks:
+        metric = with_defaults(metrics[check.name])
+        if check.evidence is not None and check.measured_at is not None:
+            p_value = p_values.get(check.name, _chance(check))
+            check = check.model_copy(update={"p_value": p_value})
+            if p_value <= spec.alpha and _matters(metric, check):
+                judged.append(_with(check, Verdict.FAIL, _blame(metric, check)))
+                continue
+        judged.append(_with_power(check) if last_step else check)
+    return judged
+
+
+def _chance(check: Check) -> float:
+    assert check.evidence is not None  # noqa: S101 - asked of tested checks alone
+    return evidence.p_value(check.evidence)
+
+
+def _with_power(check: Check) -> Check:
+    """Hold the last step until a worsening that matters would have been found."""
+    total, needed = check.total_samples or 0, check.total_needed
+    if check.verdict is not Verdict.PASS or needed is None or not check.needed or total >= needed:
+        return check
+    return _with(
+        check,
+        Verdict.TOO_FEW_SAMPLES,
+        f"{check.message}; only {needed} requests over all steps would show a worsening that matters, "
+        f"it has {total}",
+    )
+
+
+def is_final(check: Check, spec: AnalysisSpec) -> bool:
+    """Tell whether a check takes the canary back now."""
+    if check.dry_run:
+        return False
+    if check.verdict is Verdict.FAIL and check.p_value is not None and check.p_value <= spec.alpha:
+        return True
+    if check.failures > spec.failure_limit:
+        return True
+    limit = spec.consecutive_error_limit
+    if limit is not None and check.errors > limit:
+        return True
+    limit = spec.inconclusive_limit
+    return limit is not None and check.inconclusive > limit
+
+
+def renew(check: Check) -> Check:
+    """Begin a step: the counts start anew, the evidence of the steps before is carried on."""
+    return check.model_copy(
+        update={
+            "measured_at": None,
+            "failures": 0,
+            "errors": 0,
+            "inconclusive": 0,
+            "samples": None,
+            "verdict": Verdict.PENDING,
+            "message": "",
+            "eta": None,
+            "evidence": evidence.next_step(check.evidence) if check.evidence is not None else None,
+        }
+    )
+
+
+def _with(check: Check, verdict: Verdict, message: str, **changes: int) -> Check:
+    return check.model_copy(update={"verdict": verdict, "message": message[:500], **changes})
+
+
+def _eta(check: Check, missing: int, since: datetime) -> datetime | None:
+    """Say when so many requests more will have come at the present rate; None while nothing comes."""
+    now = check.measured_at
+    if now is None or not check.samples or now <= since:
+        return None
+    seconds = missing * (now - since).total_seconds() / check.samples
+    return (now + timedelta(seconds=min(seconds, 1e7))).replace(microsecond=0)
+
+
+def _about(eta: datetime | None, now: datetime | None) -> str:
+    return f", about {approximate_duration(eta - now)} more" if eta and now else ""
+
+
+def _matters(metric: MetricSpec, check: Check) -> bool:
+    """Tell whether a proven worsening is large enough to act on."""
+    if check.effect is None or check.effect < (metric.min_effect or 0.0):
+        return False
+    if promql.LATENCY.match(metric.name) and check.value is not None and check.baseline is not None:
+        return check.value - check.baseline > _tolerance(metric)
+    return True
+
+
+def _tolerance(metric: MetricSpec) -> float:
+    default = DEFAULT_LATENCY_TOLERANCE if promql.LATENCY.match(metric.name) else 0.0
+    return default if metric.tolerance is None else metric.tolerance
 
 
 def _broken_limits(metric: MetricSpec, value: float, baseline: float | None) -> list[str]:
@@ -263,18 +329,47 @@ def _broken_limits(metric: MetricSpec, value: float, baseline: float | None) -> 
     if metric.max_increase is not None and value - baseline > metric.max_increase:
         limit = format_value(metric.name, metric.max_increase)
         broken.append(f"{shown} is more than {limit} above stable's {stable}")
-    if metric.max_ratio is not None and value > baseline * metric.max_ratio:
-        default = DEFAULT_LATENCY_TOLERANCE if promql.LATENCY.match(metric.name) else 0.0
-        tolerance = default if metric.tolerance is None else metric.tolerance
-        if value - baseline > tolerance:
-            broken.append(f"{shown} is more than {metric.max_ratio:g} times stable's {stable}")
+    too_large = metric.max_ratio is not None and value > baseline * metric.max_ratio
+    if too_large and value - baseline > _tolerance(metric):
+        broken.append(f"{shown} is more than {metric.max_ratio:g} times stable's {stable}")
     return broken
+
+
+def _praise(metric: MetricSpec, check: Check) -> str:
+    assert check.value is not None  # noqa: S101 - a pass has a value
+    shown = format_value(metric.name, check.value)
+    if check.baseline is None or not is_sequential(metric):
+        return f"{shown} is within limits"
+    stable = format_value(metric.name, check.baseline)
+    return f"{shown} against stable's {stable}, no worse as far as {check.samples} requests show"
+
+
+def _blame(metric: MetricSpec, check: Check) -> str:
+    value = format_value(metric.name, check.value) if check.value is not None else "?"
+    stable = format_value(metric.name, check.baseline) if check.baseline is not None else "?"
+    between = ""
+    if check.interval is not None:
+        low, high = (format_effect(metric.name, bound) for bound in check.interval)
+        between = f", in truth between {low} and {high}"
+    effect = format_effect(metric.name, check.effect or 0.0)
+    return (
+        f"{value} against stable's {stable}: worse by {effect}{between} "
+        f"({_chance_words(check.p_value)}, {check.samples} requests)"
+    )
+
+
+def _chance_words(p_value: float | None) -> str:
+    return "p < 0.0001" if p_value is None or p_value < 1e-4 else f"p = {p_value:.2g}"
 
 
 def describe_limits(metric: MetricSpec) -> str:
     """Write the limits of a check in words: `max 5%, at most 1% above stable`."""
     metric = with_defaults(metric)
     parts = []
+    if is_sequential(metric):
+        effect = metric.min_effect
+        matters = f" by {format_effect(metric.name, effect)} or more" if effect else ""
+        parts.append(f"not worse than stable{matters}")
     if metric.max is not None:
         parts.append(f"max {format_value(metric.name, metric.max)}")
     if metric.min is not None:
@@ -289,7 +384,14 @@ def describe_limits(metric: MetricSpec) -> str:
 def format_value(name: str, value: float) -> str:
     """Write a value in the unit of its check: `0.8%`, `38.2ms`, or the plain number."""
     if promql.LATENCY.match(name):
-        return f"{value:.3g}s" if value >= 1 else f"{value * 1000:.3g}ms"
-    if name in ("error-rate", promql.INVALID_RATE):
+        return f"{value:.3g}s" if abs(value) >= 1 else f"{value * 1000:.3g}ms"
+    if name in (promql.ERROR_RATE, promql.INVALID_RATE):
         return f"{value * 100:.3g}%"
     return f"{value:.4g}"
+
+
+def format_effect(name: str, effect: float) -> str:
+    """Write how much worse: latency is compared by ratio, all else by difference."""
+    if not promql.LATENCY.match(name):
+        return format_value(name, effect)
+    return f"{effect * 100:.3g}%" if effect < 1 else f"{effect + 1:.3g} times"

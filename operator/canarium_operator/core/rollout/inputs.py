@@ -20,7 +20,7 @@ from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
-from canarium_operator.core.rollout.analysis import Query, Reading
+from canarium_operator.core.rollout.queries import Query, Reading
 from canarium_operator.core.rollout.strategy import Step, step_at
 
 RESYNC: Final = timedelta(minutes=5)

@@ -8,6 +8,7 @@ weight; the gateway is seen to carry it, which starts the clock; pause and gate.
 from datetime import timedelta
 from typing import Final
 
+from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import Reason
 from canarium_api.status import Check, RevisionStatus, RolloutStatus, Verdict
 from canarium_operator.core.plan import canary_replicas
@@ -26,17 +27,19 @@ from canarium_operator.core.rollout.inputs import (
     transition,
     with_status,
 )
+from canarium_operator.core.rollout.queries import Query, Subject, is_due
 from canarium_operator.core.rollout.strategy import (
     Step,
     StepKind,
     Strategy,
+    metrics_of,
     steps_of,
     strategy_of,
 )
 
 MIN_WAIT: Final = timedelta(milliseconds=100)
 """Between two looks at a gate, so that no clock can make the operator spin."""
-
+_INCONCLUSIVE: Final = (Verdict.TOO_FEW_SAMPLES, Verdict.NO_DATA)
 _UNSEEN: Final = {
     StepKind.PREVIEW: "it is reached by the preview header and Service alone",
     StepKind.SHADOW: "it gets copies of requests, its answers go nowhere",
@@ -54,13 +57,13 @@ def _goal(step: Step) -> str:
     return f"{step.weight}%" if step.kind is StepKind.SPLIT else f"the {step.kind}"
 
 
-def subject_of(given: RolloutInput) -> analysis.Subject | None:
+def subject_of(given: RolloutInput) -> Subject | None:
     """Tell whom the gate compares; None: the canary has had no traffic yet."""
     status = given.status
     rollout, canary, stable = status.rollout, status.canary, status.stable
     if rollout is None or canary is None or stable is None or rollout.evidence_since is None:
         return None
-    return analysis.Subject(
+    return Subject(
         ref=given.ref,
         canary=canary.revision,
         stable=stable.revision,
@@ -69,28 +72,42 @@ def subject_of(given: RolloutInput) -> analysis.Subject | None:
     )
 
 
-def due_queries(given: RolloutInput) -> frozenset[analysis.Query]:
+def due_queries(given: RolloutInput) -> frozenset[Query]:
     """Name the queries that this pass needs; empty while nothing is measured."""
     subject = subject_of(given)
+    if subject is None or given.wanted is None or given.status.canary is None:
+        return frozenset()
+    if given.wanted.name != given.status.canary.revision:
+        return frozenset()
+    return frozenset(
+        query
+        for metric in _due_metrics(given, subject)
+        for query in analysis.queries(metric, subject, given.now)
+    )
+
+
+def _due_metrics(given: RolloutInput, subject: Subject) -> list[MetricSpec]:
+    """Name the checks of the present step that must be measured now."""
     rollout = given.status.rollout
-    if subject is None or rollout is None or given.wanted is None:
-        return frozenset()
-    if given.status.canary is None or given.wanted.name != given.status.canary.revision:
-        return frozenset()
-    spec = given.spec.rollout.analysis
+    assert rollout is not None  # noqa: S101 - there is a subject
     known = _known_checks(given, rollout, subject)
-    gate = gate_opens_at(given.spec, rollout)
-    due: set[analysis.Query] = set()
-    for metric in spec.metrics:
-        if analysis.is_due(known.get(metric.name), spec, given.now, gate):
-            queries = analysis.make_queries(metric, subject, given.now)
-            due |= {queries.value, queries.samples}
-            due |= {q for q in (queries.baseline, queries.baseline_samples) if q is not None}
-    return frozenset(due)
+    gate_at = gate_opens_at(given.spec, rollout)
+    return [
+        metric
+        for metric in metrics_of(given.spec.rollout, current_step(given))
+        if is_due(
+            known.get(metric.name),
+            metric,
+            given.spec.rollout.analysis,
+            now=given.now,
+            since=subject.evidence_since,
+            gate_at=gate_at,
+        )
+    ]
 
 
 def _known_checks(
-    given: RolloutInput, rollout: RolloutStatus, subject: analysis.Subject
+    given: RolloutInput, rollout: RolloutStatus, subject: Subject
 ) -> dict[str, Check]:
     """Give the latest results by name, without those whose check was edited since: they answer another question."""
     metrics = {metric.name: metric for metric in given.spec.rollout.analysis.metrics}
@@ -184,8 +201,7 @@ def _measured(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatu
     given = _assess(given)
     assert given.status.rollout is not None  # noqa: S101 - narrows the type
     rollout = given.status.rollout
-    limit = given.spec.rollout.analysis.failure_limit
-    failed = [check for check in rollout.checks if check.failures > limit]
+    failed = [c for c in rollout.checks if analysis.is_final(c, given.spec.rollout.analysis)]
     if failed:
         evidence = "; ".join(f"{check.name}: {check.message}" for check in failed)
         return roll_back(given, Reason.ANALYSIS_FAILED, evidence)
@@ -203,16 +219,24 @@ def _assess(given: RolloutInput) -> RolloutInput:
         return given
     spec = given.spec.rollout.analysis
     known = _known_checks(given, rollout, subject)
+    opens_at = gate_opens_at(given.spec, rollout)
     checks = []
+    due = _due_metrics(given, subject)
     for metric in spec.metrics:
         previous = known.get(metric.name)
-        query = analysis.make_queries(metric, subject, given.now).value
-        if query in given.readings:
-            checks.append(
-                analysis.assess(metric, spec, subject, given.readings, previous, given.now)
-            )
+        answered = analysis.queries(metric, subject, given.now) <= given.readings.keys()
+        if metric in due and answered:
+            before = previous or Check(name=metric.name, verdict=Verdict.PENDING)
+            check = analysis.assess(metric, spec, subject, given.readings, before, given.now)
+            if opens_at is not None and given.now >= opens_at and check.verdict in _INCONCLUSIVE:
+                check = check.model_copy(update={"inconclusive": before.inconclusive + 1})
+            checks.append(check)
         elif previous is not None:
             checks.append(previous)
+    if given.readings:
+        metrics = {metric.name: metric for metric in spec.metrics}
+        last = rollout.step == rollout.steps
+        checks = analysis.judge(checks, metrics, spec, last_step=last)
     status = given.status.model_copy(
         update={"rollout": rollout.model_copy(update={"checks": checks})}
     )
@@ -266,17 +290,7 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
         and route.weights.get(canary.revision, 0) == rollout.weight
     )
     if carried:
-        fresh = [
-            check.model_copy(
-                update={
-                    "measured_at": None,
-                    "failures": 0,
-                    "verdict": Verdict.PENDING,
-                    "message": "",
-                }
-            )
-            for check in rollout.checks
-        ]
+        fresh = [analysis.renew(check) for check in rollout.checks]
         return transition(
             given,
             Reason.STEP_STARTED,
@@ -305,7 +319,8 @@ def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     """End the step when its pause is over and every check passes on a measurement taken since."""
     opens_at = gate_opens_at(given.spec, rollout)
     assert opens_at is not None  # noqa: S101 - the step has begun
-    view = gate.look(given.spec.rollout.analysis, rollout, opens_at, given.now)
+    metrics = metrics_of(given.spec.rollout, current_step(given))
+    view = gate.look(metrics, given.spec.rollout.analysis, rollout, opens_at, given.now)
     if view.passes:
         if rollout.step == rollout.steps:
             return promote(given, canary, rollout)

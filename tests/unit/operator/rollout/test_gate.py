@@ -24,7 +24,7 @@ def look(checks: list[Check], seconds: float) -> gate.GateView:
     rollout = RolloutStatus(
         steps=1, weights=[100], weight=100, started_at=START, step_started_at=START, checks=checks
     )
-    return gate.look(SPEC, rollout, OPENS, OPENS + timedelta(seconds=seconds))
+    return gate.look(SPEC.metrics, SPEC, rollout, OPENS, OPENS + timedelta(seconds=seconds))
 
 
 def check(name: str, verdict: Verdict, measured: float, message: str = "words") -> Check:

@@ -1,0 +1,36 @@
+"""One test over all steps of a rollout, from the e-values of each step's own counts.
+
+A canary may be bad from the first step, or only from a weight on at which it is overloaded. The evidence of a rollout
+is therefore a mixture over the step in which the harm begins: for each beginning, the product of the e-values of the
+steps since. Each step takes half of the weight that is left, since most bad versions are bad from the start; the
+weights never add up to more than 1, however often steps are planned anew, so the mixture is an e-value, and its inverse
+a p-value that is valid at every look (Ville 1939; for products and mixtures of e-values: Vovk, Wang, "E-values:
+Calibration, combination and applications", Annals of Statistics 49, 2021).
+"""
+
+import math
+from typing import Final
+
+from canarium_api.status import Evidence
+
+CAP: Final = 60.0
+"""Logarithms beyond it mean the same, and their exponentials stay within what JSON can write."""
+SPENT_PER_STEP: Final = 0.5
+
+
+def p_value(evidence: Evidence) -> float:
+    """Give the chance to see evidence as strong at any look, if the canary were as good as stable."""
+    share = evidence.rest * SPENT_PER_STEP
+    grown = (evidence.carried + share) * math.exp(_capped(evidence.log))
+    return min(1.0, 1 / (grown + evidence.rest - share))
+
+
+def next_step(evidence: Evidence) -> Evidence:
+    """Carry the evidence of a step that has ended into the next one."""
+    share = evidence.rest * SPENT_PER_STEP
+    carried = (evidence.carried + share) * math.exp(_capped(evidence.log))
+    return Evidence(carried=min(carried, math.exp(CAP)), rest=evidence.rest - share, log=0.0)
+
+
+def _capped(log: float) -> float:
+    return max(-CAP, min(CAP, log))
