@@ -55,3 +55,99 @@ DURATION_BUCKETS: Final = (
 finer than its bucket."""
 BATCH_SIZE_BUCKETS: Final = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 """Rows."""
+
+SHADOW_PAIRS_TOTAL: Final = "ml_shadow_pairs_total"
+SHADOW_MISMATCHES_TOTAL: Final = "ml_shadow_mismatches_total"
+SHADOW_MISMATCHED_PAIRS_TOTAL: Final = "ml_shadow_mismatched_pairs_total"
+SHADOW_UNPAIRED_TOTAL: Final = "ml_shadow_unpaired_total"
+SHADOW_ANSWERS_TOTAL: Final = "ml_shadow_answers_total"
+SHADOW_DROPPED_TOTAL: Final = "ml_shadow_dropped_total"
+SHADOW_LATENCY_SECONDS_TOTAL: Final = "ml_shadow_latency_seconds_total"
+SHADOW_ROWS_TOTAL: Final = "ml_shadow_rows_total"
+SHADOW_FLIPPED_ROWS_TOTAL: Final = "ml_shadow_flipped_rows_total"
+SHADOW_UNCOMPARED_OUTPUTS_TOTAL: Final = "ml_shadow_uncompared_outputs_total"
+SHADOW_PSI: Final = "ml_shadow_psi"
+SHADOW_RANK_CORRELATION: Final = "ml_shadow_rank_correlation"
+SHADOW_MAX_ABSOLUTE_DIFFERENCE: Final = "ml_shadow_max_absolute_difference"
+SHADOW_MAX_RELATIVE_DIFFERENCE: Final = "ml_shadow_max_relative_difference"
+SHADOW_TARGETS: Final = "ml_shadow_targets"
+SHADOW_PULL_FAILURES_TOTAL: Final = "ml_shadow_pull_failures_total"
+SHADOW_SAMPLE_SHARE: Final = "ml_shadow_sample_share"
+
+OUTCOME_LABEL: Final = "outcome"
+KIND_LABEL: Final = "kind"
+SIDE_LABEL: Final = "side"
+REASON_LABEL: Final = "reason"
+OUTPUT_LABEL: Final = "output"
+SHADOW_IDENTITY_LABELS: Final = (DEPLOYMENT_LABEL, REVISION_LABEL)
+"""Labels of every series of the comparer; `revision` is the shadow's."""
+
+
+class ShadowSide(StrEnum):
+    """Whose answer it is; the value of the label `side`."""
+
+    STABLE = "stable"
+    """The revision whose answers the users get."""
+    SHADOW = "shadow"
+    """The revision that gets copies of the requests."""
+
+
+class ShadowOutcome(StrEnum):
+    """What became of a pair; the value of the label `outcome` of `ml_shadow_pairs_total`."""
+
+    COMPARED = "compared"
+    """Both answered, and at least one output was compared."""
+    UNCOMPARED = "uncompared"
+    """Both answered, and every output was too large to compare."""
+    SHADOW_FAILED = "shadow_failed"
+    """Stable answered, the shadow did not."""
+    STABLE_FAILED = "stable_failed"
+    """The shadow answered, stable did not; says nothing against the shadow."""
+    BOTH_FAILED = "both_failed"
+    """Neither answered."""
+
+
+class ShadowMismatch(StrEnum):
+    """How the two answers of a pair differ; the value of the label `kind`. A pair may differ in several ways, and counts
+    once for each.
+    """
+
+    EXACT = "exact"
+    """A value is not the very same, be it within the tolerance."""
+    TOLERANCE = "tolerance"
+    """A number differs by more than the tolerance, or another value differs at all."""
+    FLIP = "flip"
+    """A row has another class: the largest of its scores is elsewhere, or its label differs."""
+    STATUS = "status"
+    """The requests did not end in the same way."""
+    SHAPE = "shape"
+    """An output of stable is missing, or has another datatype or shape."""
+
+
+class ShadowUnpaired(StrEnum):
+    """Why an answer was not compared; the value of the label `reason` of `ml_shadow_unpaired_total`."""
+
+    EXPIRED = "expired"
+    """The other side's answer did not come within the window. On stable's side these are also the requests that the
+    gateway did not mirror."""
+    AMBIGUOUS = "ambiguous"
+    """The same id came again, or with another body: clients must not use an id twice."""
+    EVICTED = "evicted"
+    """Too many answers waited."""
+
+
+class ShadowDropped(StrEnum):
+    """Why a pod did not hand an answer over; the value of the label `reason` of `ml_shadow_dropped_total`."""
+
+    LIMITED = "limited"
+    """More a second than a pod records."""
+    OVERWRITTEN = "overwritten"
+    """The comparer fetched too late."""
+    UNIDENTIFIED = "unidentified"
+    """The request came without an id."""
+    BROKEN = "broken"
+    """The answer could not be recorded."""
+
+
+SHADOW_JUDGED_OUTCOMES: Final = (ShadowOutcome.COMPARED, ShadowOutcome.SHADOW_FAILED)
+"""Pairs of which it is known whether they match: `ml_shadow_mismatched_pairs_total` is a share of these."""

@@ -1,28 +1,26 @@
-"""`RuntimeConfig`: what the operator writes into a revision's ConfigMap and the runtime reads from its environment.
+"""`RuntimeConfig`: what the operator writes into a revision's ConfigMap and the runtime reads from its environment."""
 
-One type serves both sides: `to_env` and `from_env` are inverse, so a field cannot be spelt in two ways. Each field is
-`CANARIUM_` and its name in capitals.
-"""
-
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Self
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from canarium_api.duration import Duration
+from canarium_api.environment import EnvironmentModel
 from canarium_api.v1alpha1 import ModelFormat
 
 PREFIX = "CANARIUM_"
 HTTP_PORT = 8080
+ANSWERS_PORT = 8081
+"""Where the operator lets pods offer their answers to the comparer of a shadow rollout. No Service of clients has it."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where the runtime leaves the reason when it cannot serve; the kubelet copies it to the pod's status."""
 
 
-class RuntimeConfig(BaseModel):
+class RuntimeConfig(EnvironmentModel):
     """Settings of one inference server. Everything has a default but the model's URI."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    env_prefix: ClassVar[str] = PREFIX
 
     model_uri: str = Field(min_length=1)
     """`https://`, `http://` (with a digest), `file:///path`; volumes are mounted by the operator and read as files."""
@@ -62,6 +60,10 @@ class RuntimeConfig(BaseModel):
     """Address to listen on."""
     port: int = Field(default=HTTP_PORT, ge=1, le=65535)
     """Port of the REST API and of /metrics."""
+    answers_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port where the comparer of a shadow rollout may fetch answers; keep clients away from it. Default: not offered."""
+    answers_token_file: str | None = None
+    """File with the bearer token that the comparer must send. Default: none is asked for."""
     download_dir: str = "/tmp/models"  # noqa: S108 - an emptyDir of the pod
     """Where fetched artefacts go."""
     download_timeout: Duration = timedelta(minutes=10)
@@ -70,25 +72,6 @@ class RuntimeConfig(BaseModel):
     """Largest artefact that is fetched."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severity that is logged."""
-
-    def to_env(self) -> dict[str, str]:
-        """Render as environment variables; fields at None are left out."""
-        values = self.model_dump(mode="json", exclude_none=True)
-        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read from environment variables.
-
-        Raises:
-            pydantic.ValidationError: a value is missing or malformed; its location is the field's name.
-        """
-        fields = {
-            name: environ[PREFIX + name.upper()]
-            for name in cls.model_fields
-            if PREFIX + name.upper() in environ
-        }
-        return cls.model_validate(fields)
 
 
 class LoadFailure(BaseModel):

@@ -6,7 +6,7 @@ import sys
 
 from pydantic import ValidationError
 
-from canarium_api.runtime_config import PREFIX, LoadFailure, RuntimeConfig
+from canarium_api.runtime_config import LoadFailure, RuntimeConfig
 from canarium_runtime import logs, server, termination
 
 
@@ -16,13 +16,8 @@ def main() -> int:
     try:
         config = RuntimeConfig.from_env(os.environ)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"
-            for e in error.errors(include_input=False)
-        )
-        failure = LoadFailure(
-            reason="InvalidConfig", message=f"settings are wrong: {problems}", permanent=True
-        )
+        message = f"settings are wrong: {RuntimeConfig.describe(error)}"
+        failure = LoadFailure(reason="InvalidConfig", message=message, permanent=True)
         logging.getLogger(__name__).error(failure.message)
         termination.write(failure)
         return 2

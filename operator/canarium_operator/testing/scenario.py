@@ -4,7 +4,7 @@
 that does at once what is asked, so that a test can start in the middle of a rollout.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -67,6 +67,8 @@ class Scenario:
     observed: Observed = field(default_factory=Observed)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     """By revision; missing: healthy."""
+    metrics: Callable[[Query], Reading] | None = None
+    """When set, it answers every query instead of `traffic`."""
     failure: QueryFailure | None = None
     """When set, what every query answers."""
     now: datetime = START
@@ -100,6 +102,8 @@ class Scenario:
     def _answer(self, query: Query) -> Reading:
         if self.failure is not None:
             return self.failure
+        if self.metrics is not None:
+            return self.metrics(query)
         return tuple(
             series for revision in query.revisions for series in self._series(query, revision)
         )

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from canarium_operator.core.statistics import proportions
-from canarium_operator.core.statistics.proportions import log_sum, rate_interval
+from canarium_operator.core.statistics.proportions import excludes, log_sum
 
 Buckets = tuple[tuple[float, float], ...]
 """(Upper bound in seconds, requests at or below it), bounds rising, the last one infinite."""
@@ -76,12 +76,12 @@ def quantile_interval(buckets: Buckets, q: float, alpha: float) -> tuple[float, 
     total = buckets[-1][1] if buckets else 0.0
     low, high = 0.0, math.inf
     for bound, count in buckets:
-        lower, upper = rate_interval(count, total, alpha)
-        if upper < q:
-            low = bound
-        if lower >= q:
+        if not excludes(count, total, q, alpha):
+            continue
+        if count >= q * total:
             high = bound
             break
+        low = bound
     return low, high
 
 

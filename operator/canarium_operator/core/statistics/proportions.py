@@ -67,16 +67,22 @@ def rate_interval(events: float, trials: float, alpha: float) -> tuple[float, fl
     if trials <= 0:
         return 0.0, 1.0
     events = min(max(events, 0.0), trials)
-    misses = trials - events
-    marginal = _log_beta(events + 0.5, misses + 0.5) - _log_beta(0.5, 0.5)
-    limit = math.log(1 / alpha)
+    marginal = _log_marginal(events, trials)
 
     def rejected(rate: float) -> bool:
-        log_likelihood = _times_log(events, rate) + _times_log(misses, 1 - rate)
-        return marginal - log_likelihood >= limit
+        return _log_martingale(marginal, events, trials, rate) >= math.log(1 / alpha)
 
     best = events / trials
     return _edge(rejected, best, 0.0), _edge(rejected, best, 1.0)
+
+
+def excludes(events: float, trials: float, rate: float, alpha: float) -> bool:
+    """Tell whether the confidence sequence of `rate_interval` leaves a rate out."""
+    if trials <= 0:
+        return False
+    events = min(max(events, 0.0), trials)
+    log = _log_martingale(_log_marginal(events, trials), events, trials, rate)
+    return log >= math.log(1 / alpha)
 
 
 def difference_interval(
@@ -100,6 +106,14 @@ def log_sum(logs: Iterable[float]) -> float:
     values = list(logs)
     top = max(values)
     return top + math.log(sum(math.exp(value - top) for value in values))
+
+
+def _log_marginal(events: float, trials: float) -> float:
+    return _log_beta(events + 0.5, trials - events + 0.5) - _log_beta(0.5, 0.5)
+
+
+def _log_martingale(marginal: float, events: float, trials: float, rate: float) -> float:
+    return marginal - _times_log(events, rate) - _times_log(trials - events, 1 - rate)
 
 
 def _edge(rejected: Callable[[float], bool], inside: float, outside: float) -> float:

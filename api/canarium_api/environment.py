@@ -1,0 +1,46 @@
+"""Settings that travel by environment variables: the operator renders them, a program in a pod reads them.
+
+One type serves both sides: `to_env` and `from_env` are inverse, so a field cannot be spelt in two ways. Each field is
+the type's prefix and its name in capitals.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class EnvironmentModel(BaseModel):
+    """Base of such settings."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+    env_prefix: ClassVar[str]
+    """What the name of each variable begins with."""
+
+    def to_env(self) -> dict[str, str]:
+        """Render as environment variables; fields at None are left out."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {self.env_prefix + name.upper(): str(value) for name, value in values.items()}
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read from environment variables.
+
+        Raises:
+            pydantic.ValidationError: a value is missing or malformed; its location is the field's name.
+        """
+        fields = {
+            name: environ[cls.env_prefix + name.upper()]
+            for name in cls.model_fields
+            if cls.env_prefix + name.upper() in environ
+        }
+        return cls.model_validate(fields)
+
+    @classmethod
+    def describe(cls, error: ValidationError) -> str:
+        """Say which variables are wrong and how, without their values."""
+        return "; ".join(
+            f"{cls.env_prefix}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"
+            for e in error.errors(include_input=False)
+        )
