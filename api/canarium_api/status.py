@@ -205,7 +205,9 @@ class RolloutStatus(ApiModel):
     approved_step: int = 0
     """Step whose end somebody has approved."""
     paused_at: datetime | None = None
-    """Since when it is paused, by a command or by the spec."""
+    """Since when it is held: by a command, by the spec, or by a freeze window."""
+    paused_by: str = ""
+    """Who paused it by a command."""
     started_at: datetime
     step_started_at: datetime | None = None
     """When the route was seen to carry this step's weight: the pause and the evidence count from here."""

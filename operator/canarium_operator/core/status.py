@@ -7,7 +7,7 @@ means that the revision of the spec fully serves, `Available` that some good rev
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from canarium_api.conditions import Condition, ConditionType, Reason, merge_conditions
 from canarium_api.status import (
@@ -22,6 +22,8 @@ from canarium_operator.core.rollout.engine import shortfall_of, stall_of
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, display, with_status
 from canarium_operator.core.rollout.state import phase_of
 
+_HELD: Final = (Reason.PAUSED, Reason.FROZEN, Reason.AWAITING_APPROVAL)
+"""Waits that only somebody, or the calendar, can end."""
 Truth = Literal["True", "False", "Unknown"]
 Maker = Callable[[ConditionType, Truth, Reason, str], Condition]
 
@@ -36,6 +38,8 @@ def present(given: RolloutInput, decision: Decision) -> ModelDeploymentStatus:
     status = decision.status
     wanted = given.wanted.name if given.wanted is not None else None
     phase = phase_of(status, wanted, invalid=given.problem is not None)
+    if decision.blocked_on in _HELD and phase is not Phase.INVALID:
+        phase = Phase.PAUSED
     stall = stall_of(with_status(given, status))
     message = _message(given, decision, phase, stall)
     rollout = status.rollout

@@ -14,12 +14,13 @@ it (`core.plan`).
 """
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Final
 
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import RevisionStatus, RolloutStatus
+from canarium_operator.core.rollout import holds
 from canarium_operator.core.rollout.bootstrap import first_deployment
+from canarium_operator.core.rollout.commands import obey
 from canarium_operator.core.rollout.endings import drain, failure_of, still_draining, withdraw
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -42,6 +43,8 @@ ALREADY_ANNOUNCED: Final = frozenset(
         Reason.ANALYSIS_TIMED_OUT,
         Reason.PROGRESS_DEADLINE_EXCEEDED,
         Reason.MODEL_LOAD_FAILED,
+        Reason.ABORTED_BY_USER,
+        Reason.ROLLOUT_TIMED_OUT,
         Reason.ROLLED_BACK,
     }
 )
@@ -158,28 +161,6 @@ def _refresh(given: RolloutInput) -> RolloutInput:
     return with_status(given, status)
 
 
-def _retry_asked(given: RolloutInput) -> Decision | None:
-    """Forget the failure of the wanted revision when the retry annotation has a new value."""
-    status, wanted = given.status, given.wanted
-    asked = given.commands.get("retry")
-    if asked is None or asked == status.handled_commands.get("retry") or wanted is None:
-        return None
-    handled = {**status.handled_commands, "retry": asked}
-    remaining = [f for f in status.failed_revisions if f.revision != wanted.name]
-    if len(remaining) == len(status.failed_revisions):
-        return Decision(
-            status=status.model_copy(update={"handled_commands": handled}),
-            requeue_after=timedelta(0),
-        )
-    return transition(
-        given,
-        Reason.ROLLOUT_RETRIED,
-        f"{wanted.display} may be tried again ({asked})",
-        handled_commands=handled,
-        failed_revisions=remaining,
-    )
-
-
 def _start_rollout(given: RolloutInput) -> Decision | None:
     """Bring a canary up when the spec names a revision that is neither stable nor known to be bad."""
     status, wanted = given.status, given.wanted
@@ -187,6 +168,9 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
         return None
     if wanted.name == status.stable.revision or failure_of(status, wanted) is not None:
         return None
+    held = holds.waits(given, RESYNC)
+    if held is not None:
+        return None if status.retiring else held  # what drains goes on draining
     strategy = strategy_of(given.spec.rollout)
     weights = [step.weight for step in steps_of(given.spec.rollout, strategy)]
     workload = given.observed.workload(status.stable.revision)
@@ -221,7 +205,7 @@ def _serve(given: RolloutInput) -> Decision | None:
 
 
 _RULES: Final[tuple[Callable[[RolloutInput], Decision | None], ...]] = (
-    _retry_asked,
+    obey,
     first_deployment,
     withdraw,
     carry_out_steps,

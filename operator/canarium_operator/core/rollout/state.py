@@ -66,7 +66,27 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.PROMOTING}),
         frozenset({Phase.PROMOTED, Phase.ABORTED}),
     ),
+    Reason.ROLLOUT_TIMED_OUT: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.ROLLING_BACK}),
+    ),
     # people
+    Reason.APPROVED: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.LOADING, Phase.CANARY}),
+    ),
+    Reason.ROLLOUT_PAUSED: (frozenset({Phase.LOADING, Phase.CANARY}), frozenset({Phase.PAUSED})),
+    Reason.ROLLOUT_RESUMED: (frozenset({Phase.PAUSED}), frozenset({Phase.LOADING, Phase.CANARY})),
+    Reason.STEP_SKIPPED: (frozenset({Phase.LOADING, Phase.CANARY}), frozenset({Phase.CANARY})),
+    Reason.PROMOTED_BY_USER: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.LOADING, Phase.CANARY}),
+    ),
+    Reason.ABORTED_BY_USER: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.ROLLING_BACK}),
+    ),
+    Reason.COMMAND_REFUSED: (frozenset(Phase), frozenset(Phase)),
     Reason.ROLLOUT_RETRIED: (
         frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTED, Phase.PROMOTING}),
         frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTED, Phase.PROMOTING}),
@@ -101,6 +121,8 @@ def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool
     if not status.stable.served:
         return Phase.LOADING
     if status.canary is not None and status.rollout is not None:
+        if status.rollout.paused_at is not None:
+            return Phase.PAUSED
         untried = status.rollout.step == 1 and status.rollout.prepared_step == 0
         return Phase.LOADING if untried else Phase.CANARY
     if status.retiring:
@@ -114,4 +136,11 @@ def is_legal(reason: Reason, before: Phase, after: Phase) -> bool:
     allowed = TRANSITIONS.get(reason)
     if allowed is None:
         return False
-    return before in {*allowed[0], Phase.INVALID} and after in {*allowed[1], Phase.INVALID}
+    return bool(_meanings(before) & allowed[0]) and bool(_meanings(after) & allowed[1])
+
+
+def _meanings(phase: Phase) -> set[Phase]:
+    """Give what a phase may stand for: a paused rollout loads or runs, an invalid object may be anywhere."""
+    if phase is Phase.INVALID:
+        return set(Phase)
+    return {phase, Phase.LOADING, Phase.CANARY} if phase is Phase.PAUSED else {phase}

@@ -10,9 +10,10 @@ from typing import Final
 
 from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import Reason
+from canarium_api.duration import format_duration
 from canarium_api.status import Check, RevisionStatus, RolloutStatus, Verdict
 from canarium_operator.core.plan import canary_replicas
-from canarium_operator.core.rollout import analysis, gate
+from canarium_operator.core.rollout import analysis, gate, holds
 from canarium_operator.core.rollout.endings import promote, roll_back
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -126,6 +127,7 @@ def carry_out_steps(given: RolloutInput) -> Decision | None:
         return None
     return (
         _replanned(given, status.rollout)
+        or holds.held_or_released(given, status.rollout)
         or _model_cannot_load(given, status.canary)
         or _capacity_lost(given, status.canary, status.rollout)
         or _measured(given, status.canary, status.rollout)
@@ -137,8 +139,8 @@ def _replanned(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
 
     At 10 %, [1, 5, 10, 50] edited to [5, 20, 100] goes on at step 1 of the new list, with 5 %.
     """
-    fast = rollout.strategy == Strategy.FAST_ROLLBACK
-    strategy = Strategy.FAST_ROLLBACK if fast else strategy_of(given.spec.rollout)
+    direct = rollout.strategy == Strategy.DIRECT
+    strategy = Strategy.DIRECT if direct else strategy_of(given.spec.rollout)
     weights = [step.weight for step in steps_of(given.spec.rollout, strategy)]
     if (weights, strategy) == (rollout.weights, rollout.strategy):
         return None
@@ -205,11 +207,24 @@ def _measured(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatu
     if failed:
         evidence = "; ".join(f"{check.name}: {check.message}" for check in failed)
         return roll_back(given, Reason.ANALYSIS_FAILED, evidence)
+    timed_out = _timed_out(given, rollout)
+    if timed_out is not None:
+        return timed_out
     if rollout.prepared_step != rollout.step:
-        return _await_pods(given, canary, rollout)
+        return holds.waits(given, POLL) or _await_pods(given, canary, rollout)
     if rollout.step_started_at is None:
         return _await_route(given, canary, rollout)
     return _await_gate(given, canary, rollout)
+
+
+def _timed_out(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
+    """Take back a canary that is under way for longer than `canary.maxDuration`."""
+    canary = given.spec.rollout.canary
+    longest = canary.max_duration if canary is not None else None
+    if longest is None or given.now < rollout.started_at + longest:
+        return None
+    words = f"not promoted within {format_duration(longest)} (canary.maxDuration)"
+    return roll_back(given, Reason.ROLLOUT_TIMED_OUT, words)
 
 
 def _assess(given: RolloutInput) -> RolloutInput:
@@ -321,7 +336,14 @@ def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     assert opens_at is not None  # noqa: S101 - the step has begun
     metrics = metrics_of(given.spec.rollout, current_step(given))
     view = gate.look(metrics, given.spec.rollout.analysis, rollout, opens_at, given.now)
+    next_check = max(view.next_check_at - given.now, MIN_WAIT)
+    held = holds.waits(given, given.spec.rollout.analysis.interval if view.passes else next_check)
+    if held is not None:
+        return held
     if view.passes:
+        missing = holds.awaits_approval(given, rollout, view.summary)
+        if missing is not None:
+            return missing
         if rollout.step == rollout.steps:
             return promote(given, canary, rollout)
         following = rollout.step + 1
@@ -336,7 +358,7 @@ def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
         return roll_back(given, Reason.ANALYSIS_TIMED_OUT, view.waiting)
     return Decision(
         status=given.status,
-        requeue_after=max(view.next_check_at - given.now, MIN_WAIT),
+        requeue_after=next_check,
         blocked_on=view.blocked_on,
         waiting=view.waiting,
     )

@@ -27,8 +27,9 @@ class Strategy(StrEnum):
     AB_TEST = "abTest"
     SHADOW = "shadow"
     FIXED = "fixed"
-    FAST_ROLLBACK = "fastRollback"
-    """Back to a revision that was stable before, at once; see `rollbackWindow`."""
+    DIRECT = "direct"
+    """To 100 % at once, without checks: back to a revision that was stable before (`rollbackWindow`), or promoted by
+    a command."""
 
 
 class StepKind(StrEnum):
@@ -84,7 +85,7 @@ def steps_of(spec: RolloutSpec, strategy: str) -> tuple[Step, ...]:
         strategy: of the rollout under way, as its status says.
     """
     match strategy:
-        case Strategy.FAST_ROLLBACK:
+        case Strategy.DIRECT:
             return (Step(weight=100, size=100, metrics=()),)
         case Strategy.BLUE_GREEN if spec.blue_green is not None:
             return _blue_green(spec.blue_green)

@@ -1,0 +1,193 @@
+"""What may hold a rollout although its evidence is good: a pause, a freeze window, a missing approval.
+
+A hold keeps the rollout where it is. It never keeps a bad canary: checks go on, and all ways back stay open. The clocks
+of a step (pause, `maxWait`, the progress deadline) stand still meanwhile.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from canarium_api.conditions import Reason
+from canarium_api.rollout import FreezeWindow, Weekday
+from canarium_api.status import RolloutStatus
+from canarium_operator.core.rollout.inputs import (
+    POLL,
+    RESYNC,
+    Decision,
+    RolloutInput,
+    current_step,
+    display,
+    sooner,
+    transition,
+)
+
+_DAYS = tuple(Weekday)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """Why a rollout may not move on."""
+
+    reason: Reason
+    words: str
+    """Why, with what ends it."""
+    until: datetime | None = None
+    """When it ends by itself; None: when somebody ends it."""
+
+
+def hold_of(given: RolloutInput) -> Hold | None:
+    """Tell what holds rollouts of this object now."""
+    spec, rollout = given.spec.rollout, given.status.rollout
+    if spec.paused:
+        return Hold(
+            reason=Reason.PAUSED,
+            words="spec.rollout.paused is true; it goes on when that is set to false",
+        )
+    for window in spec.freezes:
+        until = frozen_until(window, given.now)
+        if until is not None:
+            why = f" ({window.reason})" if window.reason else ""
+            return Hold(
+                reason=Reason.FROZEN,
+                words=f"a freeze window{why} lasts until {until:%Y-%m-%d %H:%M}Z",
+                until=until,
+            )
+    if rollout is not None and rollout.paused_by:
+        return Hold(
+            reason=Reason.PAUSED,
+            words=f"paused by {rollout.paused_by}; `canarium resume` lets it go on",
+        )
+    return None
+
+
+def frozen_until(window: FreezeWindow, now: datetime) -> datetime | None:
+    """Tell when a freeze window that holds now ends; None: it does not hold.
+
+    Args:
+        window: one that `unknown_zone` accepts.
+        now: the present, UTC.
+
+    Returns:
+        UTC.
+    """
+    if window.start is not None and window.end is not None:
+        return window.end if window.start <= now < window.end else None
+    if window.from_ is None or window.to is None:
+        return None
+    zone = ZoneInfo(window.time_zone)
+    local = now.astimezone(zone)
+    # The window that holds now began today or yesterday: it is never longer than a day.
+    for day in (local.date(), local.date() - timedelta(days=1)):
+        if window.days and _DAYS[day.weekday()] not in window.days:
+            continue
+        begin = datetime.combine(day, _time(window.from_), zone)
+        last = day if window.to > window.from_ else day + timedelta(days=1)
+        end = datetime.combine(last, _time(window.to), zone)
+        if begin <= local < end:
+            return end.astimezone(now.tzinfo)
+    return None
+
+
+def _time(text: str) -> Any:
+    return datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007 - a time of day, its zone is added
+
+
+def unknown_zone(window: FreezeWindow) -> bool:
+    """Tell whether a window names a time zone that does not exist."""
+    try:
+        ZoneInfo(window.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return True
+    return False
+
+
+def held_or_released(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
+    """Record that a hold has begun or ended: the clocks of the step stand still in between."""
+    hold = hold_of(given)
+    if hold is not None and rollout.paused_at is None:
+        return transition(
+            given,
+            Reason.ROLLOUT_PAUSED,
+            f"held: {hold.words}",
+            rollout=rollout.model_copy(update={"paused_at": given.now}),
+        )
+    if hold is None and rollout.paused_at is not None:
+        return transition(
+            given, Reason.ROLLOUT_RESUMED, "nothing holds the rollout any more", **released(given)
+        )
+    return None
+
+
+def released(given: RolloutInput) -> dict[str, Any]:
+    """Give the changes of a status whose rollout goes on: its clocks are moved on by the time that was held."""
+    rollout = given.status.rollout
+    assert rollout is not None  # noqa: S101 - asked only while there is one
+    held = given.now - rollout.paused_at if rollout.paused_at is not None else timedelta(0)
+    held = max(held, timedelta(0))
+
+    def later(at: datetime | None) -> datetime | None:
+        return at + held if at is not None else None
+
+    return {
+        "rollout": rollout.model_copy(
+            update={
+                "paused_at": None,
+                "paused_by": "",
+                "step_started_at": later(rollout.step_started_at),
+            }
+        ),
+        "waiting_since": later(given.status.waiting_since),
+    }
+
+
+def waits(given: RolloutInput, next_check: timedelta) -> Decision | None:
+    """Say that a hold keeps the rollout where it is, if one does.
+
+    Args:
+        given: the input.
+        next_check: time to the next measurement: checks go on.
+    """
+    hold = hold_of(given)
+    if hold is None:
+        return None
+    left = hold.until - given.now if hold.until is not None else RESYNC
+    return Decision(
+        status=given.status,
+        requeue_after=max(sooner(left, next_check), timedelta(milliseconds=100)),
+        blocked_on=hold.reason,
+        waiting=hold.words,
+    )
+
+
+def awaits_approval(given: RolloutInput, rollout: RolloutStatus, summary: str) -> Decision | None:
+    """Wait for somebody to approve the end of the step, if it asks for that.
+
+    Args:
+        given: the input.
+        rollout: of the status.
+        summary: what the checks say, for whoever approves.
+    """
+    if not current_step(given).approval or is_approved(given, rollout):
+        return None
+    canary = given.status.canary
+    assert canary is not None  # noqa: S101 - a rollout has one
+    return Decision(
+        status=given.status,
+        requeue_after=sooner(given.spec.rollout.analysis.interval, 12 * POLL),
+        blocked_on=Reason.AWAITING_APPROVAL,
+        waiting=f"{display(canary)} waits for an approval of step {rollout.step}: "
+        f"`canarium approve {given.ref.name} -n {given.ref.namespace}`, or spec.rollout.approvals; {summary}",
+    )
+
+
+def is_approved(given: RolloutInput, rollout: RolloutStatus) -> bool:
+    """Tell whether the end of the present step is approved, by command or in the spec."""
+    if rollout.approved_step == rollout.step:
+        return True
+    version = given.status.canary.model_version if given.status.canary is not None else ""
+    return any(
+        approval.version == version and approval.step in (None, rollout.step)
+        for approval in given.spec.rollout.approvals
+    )
