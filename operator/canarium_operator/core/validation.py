@@ -1,31 +1,14 @@
 """What the CRD's schema cannot say of a spec: checks across fields, each with the field and the remedy."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from canarium_api import metric_names
-from canarium_api.analysis import MetricSpec
 from canarium_api.quantity import parse_quantity
 from canarium_api.v1alpha1 import ModelDeploymentSpec
-from canarium_operator.core.rollout import analysis, promql
-
-_PLACEHOLDER = re.compile(r"\{\{\s*([^}]*?)\s*\}\}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One mistake in a spec."""
-
-    field: str
-    """Path from the object's root: `spec.rollout.analysis.metrics[0].query`."""
-    message: str
-    """What is wrong, and what to do."""
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
+from canarium_operator.core.problems import Problem
+from canarium_operator.core.rollout.validation import validate_rollout
 
 
 def parse_spec(raw: Any) -> ModelDeploymentSpec | list[Problem]:
@@ -54,7 +37,7 @@ def _words(message: str) -> str:
 
 def validate(spec: ModelDeploymentSpec) -> list[Problem]:
     """Check a spec across its fields; an empty list means that it can be carried out."""
-    return [*_resources(spec), *_model(spec), *_analysis(spec)]
+    return [*_resources(spec), *_model(spec), *validate_rollout(spec.rollout)]
 
 
 def _resources(spec: ModelDeploymentSpec) -> list[Problem]:
@@ -95,49 +78,4 @@ def _model(spec: ModelDeploymentSpec) -> list[Problem]:
                 message=f"{path!r} is not a key of a ConfigMap: write configmap://NAME/KEY",
             )
         ]
-    return []
-
-
-def _analysis(spec: ModelDeploymentSpec) -> list[Problem]:
-    problems = []
-    for index, metric in enumerate(spec.rollout.analysis.metrics):
-        problems += _metric(metric, f"spec.rollout.analysis.metrics[{index}]")
-    return problems
-
-
-def _metric(metric: MetricSpec, field: str) -> list[Problem]:
-    problems = []
-    if metric.min is not None and metric.max is not None and metric.min > metric.max:
-        problems.append(
-            Problem(field=f"{field}.min", message="above max, so nothing could pass: swap them")
-        )
-    if metric.query is None:
-        return problems + _builtin(metric, field)
-    names = _PLACEHOLDER.findall(metric.query)
-    unknown = sorted(set(names) - set(promql.PLACEHOLDERS))
-    if unknown:
-        known = ", ".join("{{" + name + "}}" for name in promql.PLACEHOLDERS)
-        problems.append(
-            Problem(
-                field=f"{field}.query", message=f"unknown placeholder {unknown[0]!r}: use {known}"
-            )
-        )
-    if analysis.is_relative(metric) and "revision" not in names:
-        problems.append(
-            Problem(
-                field=f"{field}.query",
-                message="a comparison with stable needs {{revision}} in the query, or both sides are one series",
-            )
-        )
-    return problems
-
-
-def _builtin(metric: MetricSpec, field: str) -> list[Problem]:
-    """Refuse a latency limit that no histogram of the server could ever exceed."""
-    top = metric_names.DURATION_BUCKETS[-1]
-    if promql.LATENCY.match(metric.name) and metric.max is not None and metric.max >= top:
-        message = (
-            f"above the server's largest bucket, so nothing could fail: set less than {top:g}s"
-        )
-        return [Problem(field=f"{field}.max", message=message)]
     return []

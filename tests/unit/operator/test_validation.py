@@ -71,6 +71,45 @@ def test_a_short_spec_is_valid() -> None:
             "spec.rollout.analysis.metrics[0].max",
             "above the server's largest bucket",
         ),
+        (metrics(query="a"), "spec.rollout.analysis.metrics[0].query", "without a limit everything passes"),
+        (metrics(query="a", max=1, minEffect=1), "spec.rollout.analysis.metrics[0].minEffect", "give counts"),
+        (metrics(name="error-rate", minEffect=-1), "spec.rollout.analysis.metrics[0].minEffect", "positive number"),
+        (
+            metrics(mean={"sum": 'a{r="{{revision}}"}', "sumOfSquares": "b", "count": 'c{r="{{revision}}"}'}),
+            "spec.rollout.analysis.metrics[0].mean.sumOfSquares",
+            "needs {{revision}}",
+        ),
+        (
+            metrics(proportion={"events": 'a{r="{{revision}}"}', "trials": "{{what}}"}),
+            "spec.rollout.analysis.metrics[0].proportion.trials",
+            "unknown placeholder 'what'",
+        ),
+        (metrics(name="shadow-flip-rate", max="1%"), "spec.rollout.analysis.metrics[0].name", "add rollout.shadow"),
+        (
+            {"rollout": {"canary": {"steps": [{"weight": 5, "metrics": ["speed"]}]}}},
+            "spec.rollout.canary.steps[0].metrics",
+            "no check 'speed': use one of error-rate, invalid-rate, latency-p95",
+        ),
+        (
+            {"rollout": {"freezes": [{"from": "18:00", "to": "08:00", "timeZone": "Mars/Olympus"}]}},
+            "spec.rollout.freezes[0].timeZone",
+            "no time zone",
+        ),
+        (
+            {"rollout": {"freezes": [{"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}]}},
+            "spec.rollout.freezes[0].end",
+            "not after start",
+        ),
+        (
+            {"rollout": {"abTest": {"header": {"name": "x-group", "value": "b"}, "metric": "orders"}}},
+            "spec.rollout.abTest.metric",
+            "no check that counts",
+        ),
+        (
+            {"rollout": {"abTest": {"sticky": {"header": "x-user"}, "metric": "error-rate", "share": "100%"}}},
+            "spec.rollout.abTest.share",
+            "between 0 and 1",
+        ),
     ],
 )  # fmt: skip
 def test_a_spec_that_contradicts_itself_is_refused_with_the_field_and_a_remedy(
@@ -98,6 +137,8 @@ def test_a_spec_that_contradicts_itself_is_refused_with_the_field_and_a_remedy(
         metrics(query="a", min=1, max=1),
         metrics(name="latency-p95", max="200ms"),
         {"rollout": {"analysis": {"metrics": []}}},
+        metrics(query="a", dryRun=True),
+        metrics(name="error-rate", max="5%", minEffect="1%"),
     ],
 )
 def test_what_can_be_carried_out_is_not_refused(changes: dict[str, Any]) -> None:
