@@ -36,7 +36,7 @@ system: $(STAMP) # Debian packages that the embedded cluster and the benchmarks 
 
 # --- quick checks, in seconds
 
-.PHONY: fmt lint types arch unit sim generate verify
+.PHONY: fmt lint types arch unit sim sim-report generate verify
 fmt: $(STAMP) ## format the code and mend what mends itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -54,6 +54,8 @@ unit: $(STAMP) ## unit, property and integration tests; no cluster
 	cd devcluster && $(GO) test ./internal/...
 sim: $(STAMP) ## whole rollouts in virtual time; SEEDS=10000 for more
 	SEEDS=$(SEEDS) $(BIN)/pytest -q tests/simulation
+sim-report: $(STAMP) ## how often the gates are right: docs/reference/gates.md; ARGS="--runs 50 --looks 100" for a quick look
+	$(BIN)/python -m benchmarks.gates.report $(ARGS)
 generate: $(STAMP) ## write the CRD and the reference pages anew
 	$(BIN)/python -m canarium_api.crdgen
 	$(BIN)/python docs/generate.py

@@ -195,7 +195,7 @@ def quick_rollout(**parts: Any) -> dict[str, Any]:
             "interval": "2s",
             "minSamples": 20,
             "metrics": [
-                {"name": "error-rate"},
+                {"name": "error-rate", "minEffect": "5%"},
                 {"name": "latency-p95", "max": "5s", "minSamples": 20},
             ],
         },

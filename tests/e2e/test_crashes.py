@@ -77,7 +77,11 @@ def test_a_rollout_survives_20_kills_at_random_moments(world: World) -> None:
     """Same final state, no weight above its step, no step skipped or repeated, no request of stable lost."""
     chance = random.Random(20260101)
     steps = [{"weight": w, "pause": "3s"} for w in WEIGHTS]
-    analysis = {"interval": "1s", "minSamples": 5, "metrics": [{"name": "error-rate"}]}
+    analysis = {
+        "interval": "1s",
+        "minSamples": 5,
+        "metrics": [{"name": "error-rate", "minEffect": "20%"}],
+    }
     rollout = quick_rollout(canary={"steps": steps}, analysis=analysis)
     world.deploy("1", models.good(1), rollout=rollout)
     world.wait_phase("Promoted")

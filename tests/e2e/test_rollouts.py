@@ -88,12 +88,12 @@ def test_a_version_that_refuses_what_clients_send_is_taken_back(world: World) ->
     """To the server it is the client's mistake; the comparison with stable shows whose it is."""
     world.deploy("1", models.good(1))
     world.wait_phase("Promoted")
-    checks = [{"name": "error-rate"}, {"name": "invalid-rate"}]
+    checks = [{"name": "error-rate", "minEffect": "5%"}, {"name": "invalid-rate"}]
     analysis = {"interval": "2s", "minSamples": 20, "metrics": checks}
     with world.traffic():
         world.deploy("2", models.wider(), rollout=quick_rollout(analysis=analysis))
         status = world.wait_phase("Aborted")
-    assert "invalid-rate: 100% is more than 5% above stable's 0%" in status["message"]
+    assert "invalid-rate: 100% against stable's 0%: worse by 100%" in status["message"]
 
 
 def test_a_retry_annotation_tries_a_failed_version_once_more(world: World) -> None:
