@@ -28,6 +28,10 @@ class ConditionType(StrEnum):
     """The model of the revision that the spec asks for is loaded and verified in at least one pod."""
     GATES_PASSING = "GatesPassing"
     """Every check of the current step passes; Unknown while evidence is missing."""
+    COMPATIBLE = "Compatible"
+    """The new model's inputs and outputs do not break clients of stable's; Unknown until pods of both have told."""
+    CAPACITY_READY = "CapacityReady"
+    """The canary's ready pods can take the traffic of the step that it is in or waits for."""
     RECONCILING = "Reconciling"
     """Abnormal-true: the operator is at work."""
     STALLED = "Stalled"
@@ -75,6 +79,8 @@ class Reason(StrEnum):
     ROLLING_BACK = "RollingBack"
     """The canary lost its traffic; it drains."""
     # events of a rollout
+    LAST_GOOD_UNAVAILABLE = "LastGoodUnavailable"
+    """The last good revision could not be brought up; the revision of the spec comes up instead."""
     FIRST_DEPLOYMENT = "FirstDeployment"
     """The first revision is being brought up, without a canary."""
     ROLLOUT_STARTED = "RolloutStarted"
@@ -102,6 +108,8 @@ class Reason(StrEnum):
     EXPERIMENT_DECIDED = "ExperimentDecided"
     """An A/B test has found a difference, or reached its end without one."""
     # people
+    APPROVAL_NEEDED = "ApprovalNeeded"
+    """Pause over, checks pass: the step waits for an approval."""
     APPROVED = "Approved"
     """Somebody approved the end of a step."""
     ROLLOUT_PAUSED = "RolloutPaused"

@@ -330,10 +330,22 @@ class CapacitySpec(ApiModel):
     """How much traffic a pod can take, so that no weight moves onto too few of them."""
 
     requests_per_second: float | None = Field(default=None, gt=0)
-    """Throughput of one pod. Default: the most that a ready pod of stable was measured to answer in the last hour,
-    taken as known only if pods were busy; without it, pods are sized by weight alone."""
+    """Requests that one pod answers in a second at full load. With it, no weight moves before the canary's ready pods
+    can take their share of the present traffic, and the stable revision keeps pods for all of it. Default: unknown;
+    then stable's own pods are the measure, of which its autoscaler keeps as many as the traffic needs."""
     headroom: float = Field(default=1.2, ge=1, le=10)
-    """Ready pods must cover the traffic times this."""
+    """Ready pods must cover the traffic times this; only with `requestsPerSecond`."""
+
+
+class LastGood(ApiModel):
+    """A revision that is known to be good, for a cluster that knows nothing yet."""
+
+    uri: str = Field(min_length=1, max_length=2048)
+    """Where its model is, as `model.uri`."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Digest of the file."""
+    version: str | None = Field(default=None, min_length=1, max_length=63, pattern=VERSION_PATTERN)
+    """Version for people. Default: as for `model.version`."""
 
 
 class RolloutSpec(ApiModel):
@@ -379,6 +391,10 @@ class RolloutSpec(ApiModel):
     """What happens when the new model's inputs or outputs break clients of the old one."""
     capacity: CapacitySpec = CapacitySpec()
     """Traffic that pods can take."""
+    last_good: LastGood | None = None
+    """Where the object is new and nothing serves yet, this revision comes up first, and `spec.model` follows as a
+    canary. It has the `serving` of the spec. What the cluster itself remembers of an earlier object of this name comes
+    before it."""
     progress_deadline: Duration = timedelta(minutes=10)
     """How long pods of a new revision may take to become ready, and a route to be accepted, before the
     revision is given up.

@@ -204,6 +204,8 @@ class RolloutStatus(ApiModel):
     """Step for which enough pods were seen ready; the route has been given its weight since."""
     approved_step: int = 0
     """Step whose end somebody has approved."""
+    asked_step: int = 0
+    """Step for whose end an approval has been asked."""
     paused_at: datetime | None = None
     """Since when it is held: by a command, by the spec, or by a freeze window."""
     paused_by: str = ""
@@ -215,6 +217,9 @@ class RolloutStatus(ApiModel):
     """Requests from here on are the evidence of the checks: the start of the latest step that carried traffic."""
     reserved_replicas: int = 1
     """Pods that the stable revision keeps until the end, so that it can take all the traffic back at any moment."""
+    needed_replicas: int = 0
+    """Pods that the canary must have ready for the step that it is in or waits for: its share of the pods that stable
+    needs, and enough for the traffic where `capacity.requestsPerSecond` is declared."""
     blocked_on: str | None = None
     """The one thing that the rollout waits for (a reason)."""
     next_check_at: datetime | None = None
@@ -284,6 +289,14 @@ class Summary(ApiModel):
     stable: str = ""
 
 
+class Reserve(ApiModel):
+    """Pods that the stable revision keeps for a while after a rollout has ended: its autoscaler judges by what it saw
+    before, when another revision had a part of the traffic."""
+
+    replicas: int
+    until: datetime
+
+
 class ModelDeploymentStatus(ApiModel):
     """All that the operator knows and decided."""
 
@@ -307,6 +320,7 @@ class ModelDeploymentStatus(ApiModel):
     last_transition: Transition | None = None
     waiting_since: datetime | None = None
     """Since when pods or the route have been awaited; the progress deadline counts from here."""
+    reserve: Reserve | None = None
     versions: list[VersionStatus] = Field(default=[], max_length=8)
     """Versions with fixed weights beside the main one."""
     actions: list[Action] = Field(default=[], max_length=MAX_ACTIONS)

@@ -9,6 +9,7 @@ from canarium_api import KIND
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.memory import Memory, make_memory
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.plan import Plan, RevisionPlan
 from canarium_operator.core.resources.desired import desired_children
@@ -340,3 +341,43 @@ async def test_pods_are_made_and_listed(world: World) -> None:
     for pod in await world.eventually("two pods exist", pods):
         assert pod["metadata"]["labels"][naming.REVISION_LABEL] == revision.name
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+
+
+async def test_the_memory_of_an_object_outlives_it(world: World) -> None:
+    """It has no owner, it is listed with the children of whoever has the name, and it can be written again."""
+    ref = await world.put(object_of(world))
+    memory = make_memory(ref, Memory())
+    await world.cluster.apply(configmap(ref, a="1"))
+    await world.cluster.apply(memory)
+    await world.cluster.children(ref)
+    await world.cluster.apply(memory)
+    await world.remove(KIND, ref.name)
+    await world.eventually("it is gone", lambda: _is_gone(world, ref))
+    again = await world.put(object_of(world))
+    assert again.uid != ref.uid
+
+    async def alone() -> bool:
+        found = await world.cluster.children(again)
+        return [child["metadata"]["name"] for child in found] == ["fraud-memory"]
+
+    await world.eventually("the memory is all that is left", alone)
+    await world.cluster.apply(memory)
+
+
+async def _is_gone(world: World, ref: ObjectRef) -> bool:
+    return await world.cluster.get(ref) is None
+
+
+async def test_a_memory_never_takes_over_what_somebody_else_made(world: World) -> None:
+    """A user's ConfigMap of that name stays as it is."""
+    ref = await world.put(object_of(world))
+    name = naming.memory_name(ref.name)
+    meta = {"name": name, "namespace": world.namespace}
+    await world.make(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"a": "1"}}
+    )
+    with pytest.raises(RejectedError, match="is not Canarium's"):
+        await world.cluster.apply(make_memory(ref, Memory()))
+    found = await world.read("ConfigMap", name)
+    assert found is not None
+    assert found["data"] == {"a": "1"}

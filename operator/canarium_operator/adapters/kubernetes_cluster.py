@@ -17,6 +17,7 @@ from canarium_api import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from canarium_operator.adapters.kubernetes_connection import connect
 from canarium_operator.adapters.kubernetes_errors import error_of, translated
 from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.memory import is_memory
 from canarium_operator.core.naming import DEPLOYMENT_LABEL, FIELD_MANAGER, MANAGED_BY, ObjectRef
 from canarium_operator.errors import (
     ConflictError,
@@ -227,7 +228,8 @@ class KubernetesCluster:
         """Look before the first apply of an object: a forced apply would take over what somebody else made under its
         name.
         """
-        owner = _owner_uid(manifest)
+        # The memory of a ModelDeployment has no owner; it is known by its own name.
+        owner = _title(manifest) if is_memory(manifest) else _owner_uid(manifest)
         name = (manifest["kind"], manifest["metadata"]["name"])
         if owner is None or name in self._known.get(owner, ()):
             return
@@ -235,6 +237,9 @@ class KubernetesCluster:
         try:
             found = await self._call("GET", path, f"read {_title(manifest)}")
         except NotFoundError:
+            return
+        if is_memory(manifest) and is_memory({**found, "kind": manifest["kind"]}):
+            self._remember(owner, {name})
             return
         owners = found["metadata"].get("ownerReferences") or []
         if any(entry.get("uid") == owner for entry in owners):
@@ -299,5 +304,6 @@ def _belongs(child: Manifest, ref: ObjectRef) -> bool:
     return (
         child["kind"] == "Pod"
         or not ref.uid
+        or is_memory(child)
         or any(owner.get("uid") == ref.uid for owner in owners)
     )

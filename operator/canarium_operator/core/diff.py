@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.memory import is_memory
 from canarium_operator.core.plan import Plan
 from canarium_operator.core.resources import route
 
@@ -118,6 +119,7 @@ def _deletions(plan: Plan, live: Iterable[Manifest]) -> list[Delete]:
         child
         for child in live
         if child["kind"] in _DELETION_ORDER
+        and not is_memory(child)
         and manifests.labels(child).get(naming.REVISION_LABEL) not in kept
         and not manifests.is_being_deleted(child)
     ]

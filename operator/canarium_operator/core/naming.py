@@ -11,6 +11,8 @@ DEPLOYMENT_LABEL: Final = f"{GROUP}/model-deployment"
 REVISION_LABEL: Final = f"{GROUP}/revision"
 MODEL_VERSION_LABEL: Final = f"{GROUP}/model-version"
 TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
+MEMORY_LABEL: Final = f"{GROUP}/memory"
+"""On the ConfigMap that outlives its ModelDeployment."""
 HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
 COMMANDS: Final = ("approve", "pause", "resume", "skip", "abort", "retry", "promote")
 """Verbs that people may ask for by the annotation `canarium.dev/VERB`."""
@@ -46,6 +48,11 @@ def child_name(name: str, revision: str) -> str:
     The API server refuses names of ModelDeployments above 52 characters (CEL rule), so nothing is ever cut.
     """
     return f"{name}-{revision}"
+
+
+def memory_name(name: str) -> str:
+    """Name of the ConfigMap that outlives a ModelDeployment; no revision is called `memory`, since that is not hex."""
+    return f"{name}-memory"
 
 
 def object_labels(ref: ObjectRef) -> dict[str, str]:

@@ -7,6 +7,7 @@ Deciding from what is seen, not from what was done before, is what lets another 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from canarium_operator.core.memory import Memory
 from canarium_operator.core.revision import Revision
 
 
@@ -56,6 +57,8 @@ class Observed:
     """Revisions whose Service exists."""
     route: RouteState | None = None
     """None: there is no route yet."""
+    memory: Memory | None = None
+    """What is remembered from earlier objects of the same name."""
     notes: tuple[str, ...] = ()
     """What could not be read, in sentences for the log."""
 

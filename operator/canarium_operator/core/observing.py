@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import manifests, naming, pods
 from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.memory import is_memory, read_memory
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
 from canarium_operator.core.resources import route
@@ -30,7 +31,13 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
     by_kind: dict[str, list[Manifest]] = defaultdict(list)
     for child in children:
         by_kind[child["kind"]].append(child)
-    revisions, notes = _revisions(by_kind["ConfigMap"])
+    revisions, notes = _revisions([c for c in by_kind["ConfigMap"] if not is_memory(c)])
+    memory = None
+    for configmap in filter(is_memory, by_kind["ConfigMap"]):
+        try:
+            memory = read_memory(configmap)
+        except ValueError as error:
+            notes.append(str(error))
     pods_of: dict[str, list[Manifest]] = defaultdict(list)
     for pod in by_kind["Pod"]:
         pods_of[_revision_name(pod)].append(pod)
@@ -45,6 +52,7 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
         workloads=workloads,
         services=frozenset(_revision_name(service) for service in by_kind["Service"]),
         route=_route_state(routes[0], spec) if routes else None,
+        memory=memory,
         notes=tuple(notes),
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from canarium_api.status import ModelDeploymentStatus
 from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
+from canarium_operator.core.memory import Memory, last_good_ones, memory_of
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
@@ -38,6 +39,8 @@ class Plan:
     """Revisions whose children are never deleted. More than `revisions` where a revision's template was lost:
     its pods go on serving, though they cannot be made anew. Children of all other revisions are deleted.
     """
+    memory: Memory | None = None
+    """What shall be remembered beyond the object's life; None: what is remembered stays as it is."""
     weights: Mapping[str, int] | None = None
     """Percent of the traffic by revision, without zeros; None: there is no route."""
 
@@ -69,6 +72,8 @@ def make_plan(
     known = dict(observed.revisions)
     if wanted is not None:
         known[wanted.name] = wanted
+        for good in last_good_ones(spec, wanted, observed.memory):
+            known.setdefault(good.name, good)
     scaling = spec.autoscaling
     sizes: dict[str, int] = {}
     for retiring in status.retiring:
@@ -103,5 +108,6 @@ def make_plan(
             if name in known
         ),
         kept=frozenset(sizes),
+        memory=memory_of(status, known, observed.memory),
         weights=weights,
     )

@@ -17,6 +17,7 @@ from typing import Final
 from canarium_api import KIND
 from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.memory import is_memory
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.errors import (
     ConflictError,
@@ -97,6 +98,8 @@ class FakeCluster(FakeApiServer):
             and not set(owner_uids(manifest)) & set(owner_uids(live))
         ):
             _refuse_stranger(live)
+        if live is not None and is_memory(manifest) and not is_memory(live):
+            _refuse_stranger(live)
         if (reason := self.refuse(manifest)) is not None:
             raise RejectedError(reason)
         applied_before = self._applied.get(live["metadata"]["uid"], {}) if live is not None else {}
@@ -175,7 +178,7 @@ def _is_child(body: Manifest, ref: ObjectRef) -> bool:
     return (
         body["metadata"]["namespace"] == ref.namespace
         and labels.items() <= manifests.labels(body).items()
-        and (body["kind"] == "Pod" or not ref.uid or ref.uid in owner_uids(body))
+        and (body["kind"] == "Pod" or is_memory(body) or not ref.uid or ref.uid in owner_uids(body))
     )
 
 

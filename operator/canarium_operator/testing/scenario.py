@@ -152,7 +152,17 @@ class Scenario:
                 workloads=workloads,
                 services=frozenset(workloads),
                 route=route,
+                memory=plan.memory or self.observed.memory,
             ),
+        )
+
+    def recreated(self) -> Self:
+        """Delete the object and make it anew: its status and children are gone, what it is remembered for is not."""
+        return replace(
+            self,
+            status=ModelDeploymentStatus(),
+            observed=Observed(memory=self.observed.memory),
+            generation=1,
         )
 
     def settle(self, limit: int = 50) -> Self:

@@ -8,9 +8,11 @@ import pytest
 
 from canarium_api import KIND
 from canarium_api.conditions import Reason
+from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.queries import Query, QueryKind, Vector
 from canarium_operator.errors import (
     ClusterError,
@@ -460,3 +462,34 @@ async def test_an_object_that_vanishes_between_reading_and_writing_raises(servin
     with pytest.raises(ClusterError):
         await serving.reconcile()
     assert await serving.reconcile() is None
+
+
+async def test_an_object_made_anew_remembers_what_failed_and_serves_what_was_good(
+    serving: Bench,
+) -> None:
+    """Deleting and creating it, with an operator that knows nothing, changes nothing of the verdict."""
+    bad = revision_of(ModelDeploymentSpec.from_manifest(manifest("2")["spec"]), "runtime:1").name
+    serving.metrics.behaviours[bad] = Behaviour(error_rate=0.5)
+    serving.cluster.put(manifest("2"))
+    await serving.settle(60)
+    assert serving.status["phase"] == "Aborted"
+    serving.cluster.remove(KIND, "ml", "fraud")
+    serving.restart()
+    serving.later(1)
+    assert {c["metadata"]["name"] for c in serving.cluster.all("ConfigMap")} == {"fraud-memory"}
+    serving.cluster.put(manifest("2"))
+    await serving.settle(60)
+    assert serving.status["phase"] == "Aborted"
+    assert serving.status["stable"]["modelVersion"] == "1"
+    [failure] = serving.status["failedRevisions"]
+    assert failure["modelVersion"] == "2"
+
+
+async def test_a_memory_changes_only_when_there_is_something_to_remember(serving: Bench) -> None:
+    """It costs a rollout one write, and nothing at rest."""
+    serving.cluster.calls.clear()
+    serving.cluster.put(manifest("2"))
+    await serving.settle(80)
+    assert serving.status["phase"] == "Promoted"
+    writes = [c for c in serving.cluster.calls if (c.method, c.name) == ("apply", "fraud-memory")]
+    assert len(writes) == 1

@@ -5,6 +5,7 @@ import json
 
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
+from canarium_operator.core.memory import make_memory
 from canarium_operator.core.plan import Plan, RevisionPlan
 from canarium_operator.core.resources import (
     autoscaler,
@@ -29,6 +30,9 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     if plan.weights is not None:
         children.append(route.make_route(plan, plan.weights))
     children += [child for planned in others for child in _of_revision(plan, planned)]
+    if plan.memory is not None:
+        # At the end: a rollback must not wait for it, and the status holds the same as long as the object is there.
+        children.append(make_memory(plan.ref, plan.memory))
     return tuple(_stamped(child) for child in children)
 
 

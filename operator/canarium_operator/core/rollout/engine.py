@@ -19,7 +19,7 @@ from typing import Final
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import RevisionStatus, RolloutStatus
 from canarium_operator.core.rollout import holds
-from canarium_operator.core.rollout.bootstrap import first_deployment
+from canarium_operator.core.rollout.bootstrap import first_deployment, nothing_to_bring_up
 from canarium_operator.core.rollout.commands import obey
 from canarium_operator.core.rollout.endings import drain, failure_of, still_draining, withdraw
 from canarium_operator.core.rollout.inputs import (
@@ -76,10 +76,13 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
         return Reason.INVALID_SPEC, given.problem
     if given.rejection is not None:
         return Reason.REJECTED_BY_CLUSTER, given.rejection
-    if wanted is None or status.stable is None:
+    if wanted is None:
         return None
+    if status.stable is None:
+        nothing = nothing_to_bring_up(given)
+        return (Reason.REVISION_FAILED_BEFORE, nothing) if nothing is not None else None
     if not status.stable.served:
-        problem = given.observed.workload(wanted.name).problem
+        problem = given.observed.workload(status.stable.revision).problem
         if problem is not None and problem.permanent and status.stable.ready_replicas == 0:
             return Reason.MODEL_LOAD_FAILED, f"{problem.reason}: {problem.message}"
         if given.now >= deadline_of(given):
@@ -128,7 +131,9 @@ def _stall_changed(given: RolloutInput) -> Decision | None:
     if before is not None and before.reason == reason:
         return None
     last = given.status.last_transition
-    of_rollback = given.wanted is not None and failure_of(given.status, given.wanted) is not None
+    stable, wanted = given.status.stable, given.wanted
+    serves = stable is not None and stable.served
+    of_rollback = serves and wanted is not None and failure_of(given.status, wanted) is not None
     if of_rollback and reason not in (Reason.INVALID_SPEC, Reason.REJECTED_BY_CLUSTER):
         if last is not None and last.reason in ALREADY_ANNOUNCED:
             return None

@@ -24,7 +24,9 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.LOADING}),
     ),
     Reason.RETARGETED: (frozenset({Phase.LOADING}), frozenset({Phase.LOADING})),
-    Reason.DEPLOYED: (frozenset({Phase.LOADING}), frozenset({Phase.PROMOTED})),
+    Reason.LAST_GOOD_UNAVAILABLE: (frozenset({Phase.LOADING}), frozenset({Phase.LOADING})),
+    # a last good revision leaves the one of the spec still to be tried, or known to be bad
+    Reason.DEPLOYED: (frozenset({Phase.LOADING}), frozenset({Phase.PROMOTED, Phase.ABORTED})),
     # a canary
     Reason.ROLLOUT_STARTED: (
         frozenset({Phase.PROMOTED, Phase.ABORTED, Phase.PROMOTING, Phase.ROLLING_BACK}),
@@ -71,6 +73,8 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.ROLLING_BACK}),
     ),
     # people
+    Reason.APPROVAL_NEEDED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
+    Reason.GATE_REFUSED: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
     Reason.APPROVED: (
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.LOADING, Phase.CANARY}),
@@ -92,8 +96,10 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTED, Phase.PROMOTING}),
     ),
     Reason.REVISION_FAILED_BEFORE: (
-        frozenset({Phase.PROMOTED, Phase.PROMOTING, Phase.ABORTED, Phase.ROLLING_BACK}),
-        frozenset({Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTING}),
+        frozenset(
+            {Phase.PENDING, Phase.PROMOTED, Phase.PROMOTING, Phase.ABORTED, Phase.ROLLING_BACK}
+        ),
+        frozenset({Phase.PENDING, Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTING}),
     ),
     Reason.INVALID_SPEC: (frozenset(Phase), frozenset({Phase.INVALID})),
     Reason.REJECTED_BY_CLUSTER: (frozenset(Phase), frozenset(Phase)),
