@@ -108,8 +108,9 @@ class ShadowOutcome(StrEnum):
 
 
 class ShadowMismatch(StrEnum):
-    """How the two answers of a pair differ; the value of the label `kind`. A pair may differ in several ways, and counts
-    once for each.
+    """How the two answers of a pair differ; the value of the label `kind`.
+
+    A pair may differ in several ways, and counts once for each.
     """
 
     EXACT = "exact"

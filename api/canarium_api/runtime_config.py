@@ -12,7 +12,7 @@ from canarium_api.v1alpha1 import ModelFormat
 PREFIX = "CANARIUM_"
 HTTP_PORT = 8080
 ANSWERS_PORT = 8081
-"""Where the operator lets pods offer their answers to the comparer of a shadow rollout. No Service of clients has it."""
+"""Where pods offer their answers to the comparer of a shadow rollout; not a port of the Service that clients reach."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where the runtime leaves the reason when it cannot serve; the kubelet copies it to the pod's status."""
 
@@ -61,7 +61,7 @@ class RuntimeConfig(EnvironmentModel):
     port: int = Field(default=HTTP_PORT, ge=1, le=65535)
     """Port of the REST API and of /metrics."""
     answers_port: int | None = Field(default=None, ge=1, le=65535)
-    """Port where the comparer of a shadow rollout may fetch answers; keep clients away from it. Default: not offered."""
+    """Port where the comparer of a shadow rollout fetches answers; keep clients away from it. Default: not offered."""
     answers_token_file: str | None = None
     """File with the bearer token that the comparer must send. Default: none is asked for."""
     download_dir: str = "/tmp/models"  # noqa: S108 - an emptyDir of the pod

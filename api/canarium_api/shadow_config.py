@@ -17,7 +17,10 @@ METRICS_PORT: Final = 8080
 TARGETS_FILE: Final = "/etc/canarium/shadow/targets.json"
 
 BaseUrl = Annotated[
-    str, StringConstraints(max_length=300, pattern=r"^http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$")
+    str,
+    StringConstraints(
+        max_length=300, pattern=r"^http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$"
+    ),
 ]
 """`http://HOST:PORT`, nothing behind it."""
 

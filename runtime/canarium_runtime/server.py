@@ -31,6 +31,7 @@ from canarium_runtime.lifecycle import Event
 from canarium_runtime.metrics import Metrics
 from canarium_runtime.repository import Stopped
 from canarium_runtime.service import InferenceService
+from canarium_runtime.shadow import endpoint
 
 _log = logging.getLogger(__name__)
 _KEEP_ALIVE_SECONDS = 3700
@@ -97,6 +98,11 @@ async def serve(config: RuntimeConfig) -> int:
     background = [
         asyncio.create_task(
             _leave(server, service, terminating, config.drain_delay.total_seconds())
+        ),
+        asyncio.create_task(
+            endpoint.offer(
+                service.answers, config.host, config.answers_port, config.answers_token_file
+            )
         ),
         loading := asyncio.create_task(loader.load(config, service, stop)),
     ]

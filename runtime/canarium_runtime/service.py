@@ -20,6 +20,7 @@ from canarium_runtime.batching.batcher import Batcher
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
 from canarium_runtime.lifecycle import ANSWERING, Event, Lifecycle, ModelState
 from canarium_runtime.metrics import Metrics
+from canarium_runtime.shadow.answers import AnswerLog
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class InferenceService:
     def __init__(self, config: RuntimeConfig, metrics: Metrics) -> None:
         self.config = config
         self.metrics = metrics
+        self.answers = AnswerLog()
         self.lifecycle = Lifecycle(self._state_changed)
         self.request_timeout_seconds = config.request_timeout.total_seconds()
         self._max_inflight = config.queue_size + config.workers * config.max_batch_size

@@ -2,15 +2,18 @@
 
 import logging
 import time
+from collections.abc import Sequence
 
 from starlette.types import Receive, Scope
 
+from canarium_api.metric_names import PredictionStatus
+from canarium_runtime.backends.base import Array
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.lifecycle import ModelState
 from canarium_runtime.rest import http
-from canarium_runtime.rest.codec import Codec, Identity, PredictCodec, V2Codec
+from canarium_runtime.rest.codec import Call, Codec, Identity, PredictCodec, V2Codec
 from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body
-from canarium_runtime.service import InferenceService
+from canarium_runtime.service import InferenceService, status_of
 from canarium_runtime.validation import validate
 
 _log = logging.getLogger(__name__)
@@ -39,14 +42,18 @@ class Predictor:
         """Codec by path: the hot paths."""
         self._revision = (http.REVISION, config.revision.encode())
         self._bodies = http.BodyReader(config.max_body_bytes)
+        self._answers = service.answers
         self._second = 0
         self._logged = 0
 
     async def answer(self, codec: Codec, scope: Scope, receive: Receive) -> http.Answer:
         """Read, run and encode one request; failures become answers too."""
         head = http.read_head(scope["headers"])
+        permit = self.service.permit()
+        body: bytes | None = None
+        call: Call | None = None
         try:
-            with self.service.permit() as permit:
+            with permit:
                 body = await self._bodies.read(receive, head, permit.deadline)
                 spec = self.service.spec
                 call = codec.decode(body, spec)
@@ -55,12 +62,36 @@ class Predictor:
                 payload = codec.encode(
                     spec, inputs.outputs, arrays, self.identity, call.id or head.request_id
                 )
-        except ServingError as error:
-            return self.refuse(error, head.request_id)
         except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
+            if self._answers.recording:
+                self._record(head, body, call, permit.arrived_at, status_of(error))
+            if isinstance(error, ServingError):
+                return self.refuse(error, head.request_id)
             self._note(ErrorKind.INTERNAL, error, head.request_id)
             return self.refuse(ServingError(ErrorKind.INTERNAL, "internal error"), head.request_id)
+        if self._answers.recording:
+            outputs = list(zip(inputs.outputs, arrays, strict=True))
+            self._record(head, body, call, permit.arrived_at, PredictionStatus.SUCCESS, outputs)
         return http.Answer(200, payload, self.headers(head.request_id))
+
+    def _record(
+        self,
+        head: http.Head,
+        body: bytes | None,
+        call: Call | None,
+        arrived_at: float,
+        status: PredictionStatus,
+        outputs: Sequence[tuple[str, Array]] = (),
+    ) -> None:
+        """Leave an answer for the comparer of a shadow rollout.
+
+        A gateway gives both copies of a request the same header. The body's id is the second choice: clients that
+        number their requests may well begin at 1 each.
+        """
+        seconds = time.monotonic() - arrived_at
+        request_id = head.request_id if head.has_id else call.id if call is not None else None
+        datatypes = self.service.spec.output_datatypes if outputs else None
+        self._answers.record(request_id, body, status, seconds, outputs, datatypes)
 
     def refuse(self, error: ServingError, request_id: str) -> http.Answer:
         """Make the answer for a failure."""

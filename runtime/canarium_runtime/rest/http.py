@@ -31,6 +31,8 @@ class Head:
     encoding: bytes = b""
     is_binary: bool = False
     """The body holds V2 binary tensors."""
+    has_id: bool = False
+    """The request id came with the request; else it is this server's own."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
         elif name == REQUEST_ID:
             if _SAFE_ID.fullmatch(value):
                 head.request_id = value.decode("ascii")
+                head.has_id = True
         elif name == b"content-encoding":
             head.encoding = value
         elif name == b"inference-header-content-length":

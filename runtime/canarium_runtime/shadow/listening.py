@@ -1,0 +1,50 @@
+"""A small HTTP server on a port of its own, in a process that has other things to do: uvicorn without its signals."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Generator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_KEEP_ALIVE_SECONDS = 75
+
+
+class QuietServer(uvicorn.Server):
+    """A server that leaves signals to the program around it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Do nothing."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
+    """Serve an application until the block ends; gives the port.
+
+    Raises:
+        OSError: the port cannot be had. (Left to uvicorn, it would end the process.)
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+    )
+    server = QuietServer(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        server.should_exit = server.force_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        listener.close()
