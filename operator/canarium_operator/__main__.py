@@ -18,8 +18,10 @@ from canarium_operator import handlers
 from canarium_operator.adapters import telemetry
 from canarium_operator.adapters.kubernetes_cluster import KubernetesCluster, connect
 from canarium_operator.adapters.prometheus import PrometheusMetrics
+from canarium_operator.adapters.webhooks import HttpWebhooks
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.errors import ClusterError
+from canarium_operator.messenger import Messenger
 from canarium_operator.reconciler import Reconciler
 from canarium_operator.settings import OperatorSettings
 from canarium_operator.worker import Workers
@@ -49,13 +51,15 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(kubeconfig))
+        cluster = KubernetesCluster(client, timeout=settings.kube_timeout)
         reconciler = Reconciler(
-            KubernetesCluster(client, timeout=settings.kube_timeout),
+            cluster,
             PrometheusMetrics(settings.prometheus_url, timeout=settings.prometheus_timeout),
             SystemClock(),
             runtime_image=settings.runtime_image,
             resync=settings.resync,
             report=report,
+            messenger=Messenger(cluster, HttpWebhooks()),
         )
 
         async def reconcile(ref: ObjectRef) -> timedelta | None:

@@ -7,7 +7,8 @@ OperatorError
 │   ├── NotFoundError           the object is gone
 │   ├── RejectedError           the API server refuses this object: only a change of the spec helps
 │   └── ForbiddenError          RBAC: only an administrator helps
-└── MetricSourceError           the query could not be answered
+├── MetricSourceError           the query could not be answered
+└── WebhookError                an outside system did not answer
 """
 
 
@@ -49,3 +50,7 @@ class ForbiddenError(ClusterError):
 
 class MetricSourceError(OperatorError):
     """The query could not be answered: unreachable, timed out, refused, or an answer that is not one number."""
+
+
+class WebhookError(OperatorError):
+    """An outside system did not answer; the message holds no URL, since a webhook's URL is a secret."""

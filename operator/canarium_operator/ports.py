@@ -3,7 +3,7 @@
 One contract suite (tests/contract) runs against both sides, so that the fakes stay honest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -54,6 +54,9 @@ class Cluster(Protocol):
         is fine.
         """
 
+    async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """Read a Secret's texts; None where there is none."""
+
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event about the ModelDeployment, unless it was posted before."""
 
@@ -66,6 +69,19 @@ class MetricSource(Protocol):
 
         Raises:
             errors.MetricSourceError: unreachable, timed out, refused, or no instant vector.
+        """
+
+
+class Webhooks(Protocol):
+    """Outside systems."""
+
+    async def post(
+        self, url: str, token: str | None, body: Mapping[str, Any], timeout: float
+    ) -> tuple[int, Any]:
+        """Post a JSON document; give the status and the answer as JSON, None where it is none.
+
+        Raises:
+            errors.WebhookError: no answer within the timeout, in seconds.
         """
 
 

@@ -18,14 +18,17 @@ from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import naming, validation
 from canarium_operator.core.diff import Apply, Change, Delete, Scale, diff
 from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.notifications import messages
 from canarium_operator.core.observing import observe
 from canarium_operator.core.plan import make_plan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.revision import revision_of
+from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading
 from canarium_operator.core.rollout.steps import due_queries
+from canarium_operator.core.rollout.webhooks import due_gates, question
 from canarium_operator.core.status import present, present_unreadable
 from canarium_operator.errors import (
     ClusterError,
@@ -33,6 +36,7 @@ from canarium_operator.errors import (
     MetricSourceError,
     RejectedError,
 )
+from canarium_operator.messenger import Messenger
 from canarium_operator.ports import Clock, Cluster, EventRecord, Manifest, MetricSource
 
 log = logging.getLogger(__name__)
@@ -61,6 +65,8 @@ class _Memory:
     """Latest transition that was or will be announced."""
     unannounced: tuple[Transition, ...] = ()
     """Oldest first; at most MAX_UNANNOUNCED, the oldest are given up."""
+    unposted: bool = False
+    """A notification could not be posted yet."""
 
 
 class Reconciler:
@@ -75,6 +81,7 @@ class Reconciler:
         runtime_image: str,
         resync: timedelta = timedelta(minutes=5),
         report: Report = lambda _ref, _status: None,
+        messenger: Messenger | None = None,
     ) -> None:
         self._cluster = cluster
         self._metrics = metrics
@@ -82,6 +89,7 @@ class Reconciler:
         self._runtime_image = runtime_image
         self._resync = resync
         self._report = report
+        self._messenger = messenger
         self._memories: dict[tuple[str, str], _Memory] = {}
 
     async def reconcile(self, ref: ObjectRef) -> timedelta | None:
@@ -114,7 +122,11 @@ class Reconciler:
             memory = await self._announce(ref, _hear(ref, given, memory))
             self._memories[key] = memory
             return ANNOUNCE_RETRY if memory.unannounced else self._resync
-        given = replace(given, readings=await self._measure(due_queries(given)))
+        given = replace(
+            given,
+            readings=await self._measure(due_queries(given)),
+            gate_answers=await self._ask(given),
+        )
         decision = advance(given)
         status = present(given, decision)
         for note in given.observed.notes:
@@ -132,6 +144,8 @@ class Reconciler:
         else:
             memory = replace(memory, rejection=None)
         self._memories[key] = memory = await self._announce(ref, memory)
+        memory = replace(memory, unposted=not await self._tell(given, status))
+        self._memories[key] = memory
         if (given.rejection is None) != (rejection is None):
             return timedelta(0)  # the next pass puts it into the status
         return self._until_next(decision, memory)
@@ -253,6 +267,20 @@ class Reconciler:
             raise failure
         return refusal
 
+    async def _ask(self, given: RolloutInput) -> dict[str, GateAnswer]:
+        """Ask the outside systems that are due."""
+        gates = due_gates(given)
+        if not gates or self._messenger is None:
+            return {}
+        return await self._messenger.ask(given.ref, gates, question(given))
+
+    async def _tell(self, given: RolloutInput, status: ModelDeploymentStatus) -> bool:
+        """Post notifications of the latest transition; gives whether all are posted."""
+        if self._messenger is None or not given.spec.rollout.notifications:
+            return True
+        news = messages(given.ref, given.spec.rollout, status, given.now)
+        return await self._messenger.tell(given.ref, news)
+
     def _must_apply_all(self, memory: _Memory, now: datetime) -> bool:
         """Tell whether a pass repairs everything: at the resync, and while something is refused, since what is
         current by its annotation may be what was refused.
@@ -269,7 +297,7 @@ class Reconciler:
         ]
         if memory.rejection is not None:
             waits.append(REJECTION_RETRY)
-        if memory.unannounced:
+        if memory.unannounced or memory.unposted:
             waits.append(ANNOUNCE_RETRY)
         return max(timedelta(0), min(waits))
 

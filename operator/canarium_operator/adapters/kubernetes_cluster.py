@@ -1,10 +1,12 @@
 """`ports.Cluster` over the Kubernetes API, with the asyncio client of the `kubernetes` package.
 
-Paths are written out instead of discovered: the operator knows its nine kinds, and discovery would be one more thing
+Paths are written out instead of discovered: the operator knows its kinds, and discovery would be one more thing
 to fail and to keep fresh. All writes of manifests are server-side applies under one field manager.
 """
 
 import asyncio
+import base64
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
@@ -36,6 +38,7 @@ _COLLECTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
     "Service": ("v1", "/api/v1", "services"),
     "Pod": ("v1", "/api/v1", "pods"),
     "Event": ("v1", "/api/v1", "events"),
+    "Secret": ("v1", "/api/v1", "secrets"),
     "Deployment": ("apps/v1", "/apis/apps/v1", "deployments"),
     "HorizontalPodAutoscaler": (
         "autoscaling/v2",
@@ -186,6 +189,20 @@ class KubernetesCluster:
             await self._call("DELETE", path, f"delete {_title(manifest)}", body=options)
         except (NotFoundError, ConflictError):
             return  # gone, or another object has taken the name
+
+    async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """Read a Secret's texts; None where there is none. Values that are no text are left out."""
+        try:
+            found = await self._call(
+                "GET", _path("Secret", namespace, name), f"read Secret {namespace}/{name}"
+            )
+        except NotFoundError:
+            return None
+        texts = {}
+        for key, value in (found.get("data") or {}).items():
+            with contextlib.suppress(ValueError):
+                texts[key] = base64.b64decode(value).decode()
+        return texts
 
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event under a name made of the object and the epoch."""

@@ -9,7 +9,7 @@ as trouble (`before` and `after`, which may raise: before the effect nothing has
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -63,6 +63,8 @@ class FakeCluster(FakeApiServer):
         self.controllers = Controllers(self)
         self._applied: dict[str, Manifest] = {}
         self._posted: set[str] = set()
+        self.secrets: dict[tuple[str, str], dict[str, str]] = {}
+        """By namespace and name."""
 
     def tick(self, now: datetime) -> None:
         """Let the controllers of the cluster work: pods, autoscalers, the gateway."""
@@ -151,6 +153,13 @@ class FakeCluster(FakeApiServer):
         if live is not None and live["metadata"]["uid"] == meta["uid"]:
             self.remove(kind, meta["namespace"], meta["name"])
         self.after(call)
+
+    async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """Give what `secrets` holds."""
+        await self._enter(call := Call("secret", "Secret", name))
+        found = self.secrets.get((namespace, name))
+        self.after(call)
+        return found
 
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event, once for each epoch."""

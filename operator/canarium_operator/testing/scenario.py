@@ -15,6 +15,7 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
 from canarium_operator.core.plan import make_plan
 from canarium_operator.core.revision import Revision, revision_of
+from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput
 from canarium_operator.core.rollout.queries import Query, QueryFailure, QueryKind, Reading, Series
@@ -74,6 +75,7 @@ class Scenario:
     now: datetime = START
     generation: int = 1
     commands: Mapping[str, str] = field(default_factory=dict)
+    gate_answers: Mapping[str, GateAnswer] = field(default_factory=dict)
     problem: str | None = None
     rejection: str | None = None
     decision: Decision | None = None
@@ -94,6 +96,7 @@ class Scenario:
             observed=self.observed,
             now=self.now,
             commands=self.commands,
+            gate_answers=self.gate_answers,
             problem=self.problem,
             rejection=self.rejection,
         )

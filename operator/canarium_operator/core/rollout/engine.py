@@ -45,6 +45,7 @@ ALREADY_ANNOUNCED: Final = frozenset(
         Reason.MODEL_LOAD_FAILED,
         Reason.ABORTED_BY_USER,
         Reason.ROLLOUT_TIMED_OUT,
+        Reason.GATE_REFUSED,
         Reason.ROLLED_BACK,
     }
 )

@@ -173,6 +173,13 @@ def awaits_approval(given: RolloutInput, rollout: RolloutStatus, summary: str) -
         return None
     canary = given.status.canary
     assert canary is not None  # noqa: S101 - a rollout has one
+    if rollout.asked_step != rollout.step:
+        return transition(
+            given,
+            Reason.APPROVAL_NEEDED,
+            f"step {rollout.step}/{rollout.steps} of {display(canary)} needs an approval: {summary}",
+            rollout=rollout.model_copy(update={"asked_step": rollout.step}),
+        )
     return Decision(
         status=given.status,
         requeue_after=sooner(given.spec.rollout.analysis.interval, 12 * POLL),

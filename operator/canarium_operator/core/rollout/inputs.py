@@ -20,6 +20,7 @@ from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
+from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.queries import Query, Reading
 from canarium_operator.core.rollout.strategy import Step, step_at
 
@@ -45,6 +46,8 @@ class RolloutInput:
     """Answers of Prometheus by query; queries that were not due are absent."""
     commands: Mapping[str, str] = field(default_factory=dict)
     """Values of the command annotations by verb; each new value is one command."""
+    gate_answers: Mapping[str, GateAnswer] = field(default_factory=dict)
+    """What outside systems said in this pass, by gate."""
     problem: str | None = None
     """What is wrong with the spec."""
     rejection: str | None = None

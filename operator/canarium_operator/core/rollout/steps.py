@@ -13,7 +13,7 @@ from canarium_api.conditions import Reason
 from canarium_api.duration import format_duration
 from canarium_api.status import Check, RevisionStatus, RolloutStatus, Verdict
 from canarium_operator.core.plan import canary_replicas
-from canarium_operator.core.rollout import analysis, gate, holds
+from canarium_operator.core.rollout import analysis, gate, holds, webhooks
 from canarium_operator.core.rollout.endings import promote, roll_back
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -200,7 +200,10 @@ def _capacity_lost(
 
 def _measured(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
     """Judge what was measured, then see whether the step may end."""
-    given = _assess(given)
+    given = webhooks.with_answers(_assess(given), given.gate_answers)
+    refused = webhooks.refused(given, given.gate_answers)
+    if refused is not None:
+        return refused
     assert given.status.rollout is not None  # noqa: S101 - narrows the type
     rollout = given.status.rollout
     failed = [c for c in rollout.checks if analysis.is_final(c, given.spec.rollout.analysis)]
@@ -311,7 +314,12 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
             Reason.STEP_STARTED,
             f"step {rollout.step}/{rollout.steps}: {_carried(current_step(given))} to {display(canary)}",
             rollout=rollout.model_copy(
-                update={"step_started_at": given.now, "evidence_since": given.now, "checks": fresh}
+                update={
+                    "step_started_at": given.now,
+                    "evidence_since": given.now,
+                    "checks": fresh,
+                    "gates": [],
+                }
             ),
             waiting_since=None,
         )
@@ -341,7 +349,9 @@ def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     if held is not None:
         return held
     if view.passes:
-        missing = holds.awaits_approval(given, rollout, view.summary)
+        missing = webhooks.awaits_gates(given, rollout) or holds.awaits_approval(
+            given, rollout, view.summary
+        )
         if missing is not None:
             return missing
         if rollout.step == rollout.steps:
