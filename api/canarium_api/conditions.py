@@ -141,6 +141,8 @@ class Reason(StrEnum):
     """The rollout took longer than `canary.maxDuration`."""
     INCOMPATIBLE_SCHEMA = "IncompatibleSchema"
     """The new model's inputs or outputs break clients of the old one."""
+    COMPATIBLE = "Compatible"
+    """The new model takes what clients send, and gives what they read."""
     FAST_ROLLED_BACK = "FastRolledBack"
     """A revision that was stable before took over at once."""
     PROMOTED_BY_USER = "PromotedByUser"

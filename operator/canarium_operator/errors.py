@@ -8,6 +8,7 @@ OperatorError
 │   ├── RejectedError           the API server refuses this object: only a change of the spec helps
 │   └── ForbiddenError          RBAC: only an administrator helps
 ├── MetricSourceError           the query could not be answered
+├── ProbeError                  a pod did not tell its model's inputs and outputs
 └── WebhookError                an outside system did not answer
 """
 
@@ -50,6 +51,10 @@ class ForbiddenError(ClusterError):
 
 class MetricSourceError(OperatorError):
     """The query could not be answered: unreachable, timed out, refused, or an answer that is not one number."""
+
+
+class ProbeError(OperatorError):
+    """A pod did not tell its model's inputs and outputs: unreachable, slow, or an answer that is something else."""
 
 
 class WebhookError(OperatorError):

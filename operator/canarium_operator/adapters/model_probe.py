@@ -1,7 +1,8 @@
 """Asks a model server for its model's inputs and outputs, through the API server's proxy to its Service.
 
-The proxy works from wherever the API server can be reached, so an operator outside the cluster can ask too, and it needs
-one permission (`get` on `services/proxy`) instead of a way into the pods' network. Answers are bounded in time and size.
+The proxy works from wherever the API server can be reached, so an operator outside the cluster can ask too, and it
+needs one permission (`get` on `services/proxy`) instead of a way into the pods' network. Answers are bounded in time
+and size.
 """
 
 import json
@@ -83,7 +84,7 @@ def parse_signature(content: bytes) -> SignatureStatus:
         body: Any = json.loads(content)
         if not isinstance(body, dict) or not body.get("inputs") or not body.get("outputs"):
             msg = "no inputs and outputs in it"
-            raise ValueError(msg)  # noqa: TRY301 - told in one place with all that may be wrong
+            raise ValueError(msg)
         return SignatureStatus.from_manifest(body)
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]

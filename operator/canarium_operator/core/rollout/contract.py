@@ -11,7 +11,7 @@ see is meaning: the same shapes with other units, or classes in another order.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from canarium_api.conditions import Reason
 from canarium_api.rollout import SchemaChange
@@ -73,7 +73,9 @@ def breaking_changes(old: SignatureStatus, new: SignatureStatus) -> list[str]:
     return found
 
 
-def _changes(kind: str, old: TensorStatus, new: TensorStatus | None, *, is_input: bool) -> list[str]:
+def _changes(
+    kind: str, old: TensorStatus, new: TensorStatus | None, *, is_input: bool
+) -> list[str]:
     what = f"{kind} {old.name!r}"
     if new is None:
         return [f"{what} is gone"]
@@ -192,7 +194,9 @@ def stalled(given: RolloutInput) -> str | None:
     return f"{missing}. It goes on when one does; to go on without, {_REMEDY}" if missing else None
 
 
-def compatibility(given: RolloutInput) -> tuple[str, Reason, str] | None:
+def compatibility(
+    given: RolloutInput,
+) -> tuple[Literal["True", "False", "Unknown"], Reason, str] | None:
     """Give status, reason and message of the condition Compatible; None where nothing is compared."""
     status, wanted = given.status, given.wanted
     if status.canary is not None and status.stable is not None:

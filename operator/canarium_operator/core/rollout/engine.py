@@ -18,9 +18,10 @@ from typing import Final
 
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import RevisionStatus, RolloutStatus
-from canarium_operator.core.rollout import holds
+from canarium_operator.core.rollout import contract, holds
 from canarium_operator.core.rollout.bootstrap import first_deployment, nothing_to_bring_up
 from canarium_operator.core.rollout.commands import obey
+from canarium_operator.core.rollout.contract import with_signatures
 from canarium_operator.core.rollout.endings import drain, failure_of, still_draining, withdraw
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -46,6 +47,7 @@ ALREADY_ANNOUNCED: Final = frozenset(
         Reason.ABORTED_BY_USER,
         Reason.ROLLOUT_TIMED_OUT,
         Reason.GATE_REFUSED,
+        Reason.INCOMPATIBLE_SCHEMA,
         Reason.ROLLED_BACK,
     }
 )
@@ -92,6 +94,9 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
             what = shortfall[1] if shortfall is not None else "never looked at in time"
             return Reason.PROGRESS_DEADLINE_EXCEEDED, f"not ready in time: {what}{why}"
         return None
+    unknown = contract.stalled(given)
+    if unknown is not None:
+        return Reason.AWAITING_SIGNATURE, unknown
     failure = failure_of(status, wanted)
     if failure is None or status.canary is not None or status.retiring:
         return None
@@ -157,8 +162,9 @@ def _refresh(given: RolloutInput) -> RolloutInput:
             }
         )
 
-    status = given.status.model_copy(
-        update={"stable": seen(given.status.stable), "canary": seen(given.status.canary)}
+    status = with_signatures(given.status, given.signatures)
+    status = status.model_copy(
+        update={"stable": seen(status.stable), "canary": seen(status.canary)}
     )
     given = with_status(given, status)
     if status.canary is not None:

@@ -14,6 +14,7 @@ from canarium_api.status import (
     RetiringRevision,
     RevisionStatus,
     RolloutStatus,
+    SignatureStatus,
     Transition,
 )
 from canarium_api.v1alpha1 import ModelDeploymentSpec
@@ -31,6 +32,16 @@ POLL: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeFailure:
+    """A pod that did not tell its model's inputs and outputs."""
+
+    message: str
+
+
+SignatureAnswer = SignatureStatus | ProbeFailure
+
+
+@dataclass(frozen=True, kw_only=True)
 class RolloutInput:
     """All that a decision may depend on."""
 
@@ -44,6 +55,8 @@ class RolloutInput:
     now: datetime
     readings: Mapping[Query, Reading] = field(default_factory=dict)
     """Answers of Prometheus by query; queries that were not due are absent."""
+    signatures: Mapping[str, SignatureAnswer] = field(default_factory=dict)
+    """What pods told of their model's inputs and outputs in this pass, by revision."""
     commands: Mapping[str, str] = field(default_factory=dict)
     """Values of the command annotations by verb; each new value is one command."""
     gate_answers: Mapping[str, GateAnswer] = field(default_factory=dict)

@@ -52,6 +52,14 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
     Reason.PROMOTED: (frozenset({Phase.CANARY}), frozenset({Phase.PROMOTING})),
     Reason.ANALYSIS_FAILED: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
     Reason.ANALYSIS_TIMED_OUT: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
+    Reason.INCOMPATIBLE_SCHEMA: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.ROLLING_BACK}),
+    ),
+    Reason.AWAITING_SIGNATURE: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.LOADING, Phase.CANARY}),
+    ),
     Reason.PROGRESS_DEADLINE_EXCEEDED: (
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.ROLLING_BACK, Phase.LOADING}),

@@ -13,7 +13,7 @@ from canarium_api.conditions import Reason
 from canarium_api.duration import format_duration
 from canarium_api.status import Check, RevisionStatus, RolloutStatus, Verdict
 from canarium_operator.core.plan import canary_replicas
-from canarium_operator.core.rollout import analysis, gate, holds, webhooks
+from canarium_operator.core.rollout import analysis, contract, gate, holds, webhooks
 from canarium_operator.core.rollout.endings import promote, roll_back
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -129,6 +129,7 @@ def carry_out_steps(given: RolloutInput) -> Decision | None:
         _replanned(given, status.rollout)
         or holds.held_or_released(given, status.rollout)
         or _model_cannot_load(given, status.canary)
+        or contract.refused(given)
         or _capacity_lost(given, status.canary, status.rollout)
         or _measured(given, status.canary, status.rollout)
     )
@@ -268,6 +269,9 @@ def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     needed = canary_replicas(step.size, rollout.reserved_replicas, given.spec.autoscaling)
     reachable = canary.revision in given.observed.services
     if canary.ready_replicas >= needed and reachable:
+        unknown = contract.awaits_signature(given)
+        if unknown is not None:
+            return unknown
         place = f"step {rollout.step}/{rollout.steps}"
         prepared = f"{place}: {display(canary)} is ready; {_UNSEEN.get(step.kind, '')}"
         moved = f"{place}: {display(canary)} from {rollout.weight}% to {target}%"
