@@ -42,5 +42,7 @@ class EnvironmentModel(BaseModel):
         """Say which variables are wrong and how, without their values."""
         return "; ".join(
             f"{cls.env_prefix}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"
+            if e["loc"]
+            else e["msg"]
             for e in error.errors(include_input=False)
         )

@@ -1,9 +1,9 @@
 """`RuntimeConfig`: what the operator writes into a revision's ConfigMap and the runtime reads from its environment."""
 
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from canarium_api.duration import Duration
 from canarium_api.environment import EnvironmentModel
@@ -72,6 +72,13 @@ class RuntimeConfig(EnvironmentModel):
     """Largest artefact that is fetched."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severity that is logged."""
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.answers_port == self.port:
+            msg = f"{PREFIX}ANSWERS_PORT must differ from {PREFIX}PORT, which clients reach: {self.port}"
+            raise ValueError(msg)
+        return self
 
 
 class LoadFailure(BaseModel):

@@ -7,7 +7,7 @@ record for those who fetch it. Limitation: one comparer for a shadow; a second o
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -91,11 +91,11 @@ class Comparer:
         )
         reached = dict.fromkeys(ShadowSide, 0)
         offered = dict.fromkeys(ShadowSide, 0)
-        failures = []
+        failures: dict[ShadowSide, str] = {}
         for (side, _), result in zip(targets, results, strict=True):
             if isinstance(result, PullError):
                 self.report.pull_failures[side] += 1
-                failures.append(str(result))
+                failures.setdefault(side, str(result))
             elif isinstance(result, BaseException):
                 raise result
             else:
@@ -133,9 +133,10 @@ def next_share(share: float, offered_per_second: float, wanted_per_second: float
     return share if abs(ideal - share) <= _SHARE_SLACK * share and ideal < 1.0 else ideal
 
 
-def _problem(reached: dict[ShadowSide, int], failures: Sequence[str]) -> str:
-    missing = [side.value for side, count in reached.items() if not count]
-    if not missing:
-        return ""
-    reason = failures[0] if failures else "the targets file names none that can be resolved"
-    return f"no pods of {' and '.join(missing)} were reached: {reason}"
+def _problem(reached: Mapping[ShadowSide, int], failures: Mapping[ShadowSide, str]) -> str:
+    unknown = "the targets file names none that can be resolved"
+    return "; ".join(
+        f"no pods of {side.value} were reached: {failures.get(side, unknown)}"
+        for side, count in reached.items()
+        if not count
+    )

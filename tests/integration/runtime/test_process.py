@@ -3,96 +3,22 @@
 import asyncio
 import hashlib
 import json
-import os
-import signal
-import socket
 import ssl
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import trustme
 from onnx import TensorProto, helper
+from tests.integration.runtime.servers import Server, status
 
-from canarium_api.runtime_config import LoadFailure
 from canarium_runtime.testing import linear_model, write_model
 
-REPOSITORY = Path(__file__).parents[3]
 BODY = {"instances": [[3, 4]]}
-
-
-class Server:
-    """`python -m canarium_runtime` on a free port of the loopback."""
-
-    def __init__(self, directory: Path, uri: str, **settings: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.termination_log = directory / "termination-log"
-        self._output = directory / "server.log"
-        values = {
-            "MODEL_URI": uri,
-            "HOST": "127.0.0.1",
-            "PORT": str(self.port),
-            "DOWNLOAD_DIR": str(directory / "get"),
-        }
-        environment = {f"CANARIUM_{k.upper()}": v for k, v in (values | settings).items()}
-        python_path = os.pathsep.join([str(REPOSITORY / "api"), str(REPOSITORY / "runtime")])
-        with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "canarium_runtime"],
-                env={
-                    **os.environ,
-                    **environment,
-                    "PYTHONPATH": python_path,
-                    "CANARIUM_TERMINATION_LOG": str(self.termination_log),
-                },
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    def logs(self) -> list[dict[str, Any]]:
-        """Everything that it wrote: JSON objects, nothing else."""
-        return [json.loads(line) for line in self._output.read_text().splitlines()]
-
-    def wait_ready(self) -> None:
-        """Until it is ready."""
-        self.wait_for(lambda: _status(self.url + "/v2/health/ready") == 200)
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Until the condition holds; fails with the log when the process ends or 60 s pass."""
-        deadline = time.monotonic() + 60
-        while not condition():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(self._output.read_text())
-            time.sleep(0.01)
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
-
-    def exit_code(self) -> int:
-        """Wait for its end."""
-        return self.process.wait(timeout=60)
-
-    def failure(self) -> LoadFailure:
-        """What it left for the operator."""
-        return LoadFailure.model_validate_json(self.termination_log.read_bytes())
-
-
-def _status(url: str) -> int | None:
-    try:
-        return httpx.get(url, timeout=5, trust_env=False).status_code
-    except httpx.TransportError:
-        return None
 
 
 StartServer = Callable[..., Server]
@@ -220,9 +146,7 @@ async def test_an_idle_connection_is_answered_once_more_and_closed(
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     assert b"connection: close" not in await _get(reader, writer)
     server.terminate()
-    await asyncio.to_thread(
-        server.wait_for, lambda: _status(server.url + "/v2/health/ready") == 503
-    )
+    await asyncio.to_thread(server.wait_for, lambda: status(server.url + "/v2/health/ready") == 503)
     assert b"connection: close" in await _get(reader, writer)
     assert await reader.read() == b""
     writer.close()
@@ -252,7 +176,7 @@ def test_a_wrong_digest_is_never_served(start_server: StartServer) -> None:
     server = start_server(model_sha256="0" * 64)
     seen = set()
     while server.process.poll() is None:
-        seen.add(_status(server.url + "/v2/health/ready"))
+        seen.add(status(server.url + "/v2/health/ready"))
     assert seen <= {None, 503}
     assert server.exit_code() == 1
     failure = server.failure()
@@ -360,7 +284,7 @@ async def test_a_server_that_still_downloads_can_be_stopped(
     host = hosts(None)
     server = start_server(host.uri, model_sha256="0" * 64)
     assert await asyncio.to_thread(host.requested.wait, 60)
-    await asyncio.to_thread(server.wait_for, lambda: _status(server.url + "/v2/health/live") == 200)
-    assert _status(server.url + "/v2/health/ready") == 503
+    await asyncio.to_thread(server.wait_for, lambda: status(server.url + "/v2/health/live") == 200)
+    assert status(server.url + "/v2/health/ready") == 503
     server.terminate()
     assert await asyncio.to_thread(server.exit_code) == 0
