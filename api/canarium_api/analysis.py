@@ -137,6 +137,31 @@ class TemplateRef(ApiModel):
     """Values of its arguments; those with a default may be left out."""
 
 
+class TemplateArgument(ApiModel):
+    """An argument of a template."""
+
+    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z][a-zA-Z0-9_]*$")
+    """Stands in the queries as `{{args.NAME}}`."""
+    value: str | None = Field(default=None, max_length=1024)
+    """Default. Without one, whoever uses the template must give a value."""
+
+
+class AnalysisTemplateSpec(ApiModel):
+    """Checks that many ModelDeployments share."""
+
+    model_config = rules(
+        (
+            "self.metrics.all(m, self.metrics.exists_one(o, o.name == m.name))",
+            "metrics[].name must be unique: give the second check a name of its own",
+        ),
+    )
+
+    args: list[TemplateArgument] = Field(default=[], max_length=20)
+    """What the queries leave open."""
+    metrics: list[MetricSpec] = Field(min_length=1, max_length=20)
+    """The checks."""
+
+
 DEFAULT_METRICS = [MetricSpec(name=name) for name in ("error-rate", "invalid-rate", "latency-p95")]
 
 

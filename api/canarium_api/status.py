@@ -291,7 +291,8 @@ class Summary(ApiModel):
 
 class Reserve(ApiModel):
     """Pods that the stable revision keeps for a while after a rollout has ended: its autoscaler judges by what it saw
-    before, when another revision had a part of the traffic."""
+    before, when another revision had a part of the traffic.
+    """
 
     replicas: int
     until: datetime

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from canarium_api.status import SignatureStatus
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.rollout.queries import Query, Vector
 
@@ -54,8 +55,18 @@ class Cluster(Protocol):
         is fine.
         """
 
+    async def template(self, namespace: str | None, name: str) -> Manifest | None:
+        """Read an AnalysisTemplate, or without a namespace a ClusterAnalysisTemplate; None where there is none."""
+
     async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """Read a Secret's texts; None where there is none."""
+
+    async def signature(self, ref: ObjectRef, revision: str, model: str) -> SignatureStatus:
+        """Ask a ready pod of a revision, through its Service, for the inputs and outputs of its model.
+
+        Raises:
+            errors.ProbeError: none answered in time, or the answer is something else.
+        """
 
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event about the ModelDeployment, unless it was posted before."""

@@ -6,10 +6,10 @@ is idempotent. The operator may therefore die between any two lines: the next pa
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from canarium_api import API_VERSION, KIND
 from canarium_api.conditions import ConditionType, Reason
@@ -24,16 +24,24 @@ from canarium_operator.core.plan import make_plan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.answers import GateAnswer
+from canarium_operator.core.rollout.contract import due_probes
 from canarium_operator.core.rollout.engine import advance
-from canarium_operator.core.rollout.inputs import Decision, RolloutInput
+from canarium_operator.core.rollout.inputs import (
+    Decision,
+    ProbeFailure,
+    RolloutInput,
+    SignatureAnswer,
+)
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.rollout.webhooks import due_gates, question
 from canarium_operator.core.status import present, present_unreadable
+from canarium_operator.core.templates import TemplateKey, references_of, resolve
 from canarium_operator.errors import (
     ClusterError,
     ForbiddenError,
     MetricSourceError,
+    ProbeError,
     RejectedError,
 )
 from canarium_operator.messenger import Messenger
@@ -45,11 +53,22 @@ REJECTION_RETRY: Final = timedelta(seconds=60)
 """An object that the API server refused is tried again this often: a quota may have been raised meanwhile."""
 ANNOUNCE_RETRY: Final = timedelta(seconds=10)
 """An Event that could not be posted is tried again after this."""
+TEMPLATES_FRESH_FOR: Final = timedelta(seconds=60)
 MAX_UNANNOUNCED: Final = 20
 MAX_QUERIES_AT_ONCE: Final = 8
 
 Report = Callable[[ObjectRef, ModelDeploymentStatus | None], None]
 """Told of each status after it is written; None: the object is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Templates:
+    """AnalysisTemplates as they were read."""
+
+    found: Mapping[TemplateKey, Any] = field(default_factory=dict)
+    keys: frozenset[TemplateKey] = frozenset()
+    """What was asked for."""
+    read_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +84,7 @@ class _Memory:
     """Latest transition that was or will be announced."""
     unannounced: tuple[Transition, ...] = ()
     """Oldest first; at most MAX_UNANNOUNCED, the oldest are given up."""
+    templates: _Templates = field(default_factory=_Templates)
     unposted: bool = False
     """A notification could not be posted yet."""
 
@@ -116,6 +136,8 @@ class Reconciler:
         # Before anything new is decided: whoever wrote the latest transition may have died before it was announced.
         self._memories[key] = memory = await self._announce(ref, _hear(ref, before, memory))
         children = await self._cluster.children(ref)
+        templates = await self._templates(ref, body, memory)
+        self._memories[key] = memory = replace(memory, templates=templates)
         given = self._assemble(ref, body, children, memory)
         if isinstance(given, ModelDeploymentStatus):
             await self._record(ref, body, given)
@@ -126,6 +148,7 @@ class Reconciler:
             given,
             readings=await self._measure(due_queries(given)),
             gate_answers=await self._ask(given),
+            signatures=await self._probe(given),
         )
         decision = advance(given)
         status = present(given, decision)
@@ -160,7 +183,11 @@ class Reconciler:
         spec = validation.parse_spec(body.get("spec"))
         if not isinstance(spec, ModelDeploymentSpec):
             return present_unreadable(status, generation, "; ".join(map(str, spec)), now)
-        problems = validation.validate(spec)
+        resolved = resolve(spec, memory.templates.found)
+        if isinstance(resolved, ModelDeploymentSpec):
+            spec, problems = resolved, validation.validate(resolved)
+        else:
+            problems = resolved
         rejection = memory.rejection
         return RolloutInput(
             ref=ref,
@@ -176,6 +203,23 @@ class Reconciler:
             if rejection is not None and rejection[0] == generation
             else None,
         )
+
+    async def _templates(self, ref: ObjectRef, body: Manifest, memory: _Memory) -> _Templates:
+        """Read the templates that the spec names, again after a while: an edit of one counts within that time."""
+        keys = references_of(body.get("spec"))
+        known, now = memory.templates, self._clock.now()
+        if not keys:
+            return _Templates()
+        fresh = known.read_at is not None and now < known.read_at + TEMPLATES_FRESH_FOR
+        if fresh and known.keys == keys:
+            return known
+        found = {}
+        for cluster_wide, name in sorted(keys):
+            namespace = None if cluster_wide else ref.namespace
+            template = await self._cluster.template(namespace, name)
+            if template is not None:
+                found[cluster_wide, name] = template.get("spec")
+        return _Templates(found=found, keys=keys, read_at=now)
 
     async def _measure(self, queries: frozenset[Query]) -> dict[Query, Reading]:
         """Ask Prometheus; a failure is an answer too."""
@@ -266,6 +310,17 @@ class Reconciler:
         if refusal is None and failure is not None:
             raise failure
         return refusal
+
+    async def _probe(self, given: RolloutInput) -> dict[str, SignatureAnswer]:
+        """Ask pods for the inputs and outputs of their models, once for each revision; silence is an answer too."""
+        answers: dict[str, SignatureAnswer] = {}
+        for probe in due_probes(given):
+            try:
+                answer = await self._cluster.signature(given.ref, probe.revision, probe.model)
+                answers[probe.revision] = answer
+            except (ClusterError, ProbeError) as error:
+                answers[probe.revision] = ProbeFailure(message=str(error))
+        return answers
 
     async def _ask(self, given: RolloutInput) -> dict[str, GateAnswer]:
         """Ask the outside systems that are due."""

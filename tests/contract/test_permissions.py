@@ -22,6 +22,7 @@ ALLOWED = {
     "canarium.dev/modeldeployments/finalizers": {"update"},
     "/configmaps": CHILD,
     "/services": CHILD,
+    "/services/proxy": {"get"},
     "apps/deployments": CHILD | {"watch"},
     "apps/deployments/scale": {"get", "update"},
     "autoscaling/horizontalpodautoscalers": CHILD,

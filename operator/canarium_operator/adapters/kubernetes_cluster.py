@@ -16,8 +16,10 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from canarium_api import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from canarium_api.status import SignatureStatus
 from canarium_operator.adapters.kubernetes_connection import connect
 from canarium_operator.adapters.kubernetes_errors import error_of, translated
+from canarium_operator.adapters.model_probe import read_signature
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory
 from canarium_operator.core.naming import DEPLOYMENT_LABEL, FIELD_MANAGER, MANAGED_BY, ObjectRef
@@ -190,6 +192,17 @@ class KubernetesCluster:
         except (NotFoundError, ConflictError):
             return  # gone, or another object has taken the name
 
+    async def template(self, namespace: str | None, name: str) -> Manifest | None:
+        """Read an AnalysisTemplate, or without a namespace a ClusterAnalysisTemplate; None where there is none."""
+        prefix = f"/apis/{GROUP}/{VERSION}"
+        path = f"{prefix}/clusteranalysistemplates/{name}"
+        if namespace is not None:
+            path = f"{prefix}/namespaces/{namespace}/analysistemplates/{name}"
+        try:
+            return await self._call("GET", path, f"read the analysis template {name}")
+        except NotFoundError:
+            return None
+
     async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """Read a Secret's texts; None where there is none. Values that are no text are left out."""
         try:
@@ -203,6 +216,10 @@ class KubernetesCluster:
             with contextlib.suppress(ValueError):
                 texts[key] = base64.b64decode(value).decode()
         return texts
+
+    async def signature(self, ref: ObjectRef, revision: str, model: str) -> SignatureStatus:
+        """Ask a pod for its model's inputs and outputs."""
+        return await read_signature(self._api, ref, revision, model)
 
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event under a name made of the object and the epoch."""

@@ -15,13 +15,15 @@ from datetime import datetime
 from typing import Final
 
 from canarium_api import KIND
-from canarium_operator.core import manifests, naming
+from canarium_api.status import SignatureStatus, TensorStatus
+from canarium_operator.core import manifests, naming, pods
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.errors import (
     ConflictError,
     NotFoundError,
+    ProbeError,
     RejectedError,
     TransientClusterError,
 )
@@ -32,6 +34,13 @@ from canarium_operator.testing.controllers import Controllers
 CHILD_KINDS: Final = (
     "ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "Pod",
 )  # fmt: skip
+
+
+SIGNATURE: Final = SignatureStatus(
+    inputs=[TensorStatus(name="input", datatype="FP32", shape=[-1, 4])],
+    outputs=[TensorStatus(name="score", datatype="FP32", shape=[-1, 1])],
+)
+"""What a model takes and gives, unless it is said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,12 @@ class FakeCluster(FakeApiServer):
         self.controllers = Controllers(self)
         self._applied: dict[str, Manifest] = {}
         self._posted: set[str] = set()
+        self.signatures: dict[str, SignatureStatus] = {}
+        """Inputs and outputs of the models of revisions; others have SIGNATURE."""
+        self.silent: set[str] = set()
+        """Revisions whose pods do not tell theirs."""
+        self.templates: dict[tuple[str | None, str], Manifest] = {}
+        """AnalysisTemplates by namespace and name; namespace None: those of the whole cluster."""
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         """By namespace and name."""
 
@@ -154,12 +169,35 @@ class FakeCluster(FakeApiServer):
             self.remove(kind, meta["namespace"], meta["name"])
         self.after(call)
 
+    async def template(self, namespace: str | None, name: str) -> Manifest | None:
+        """Give what `templates` holds."""
+        await self._enter(call := Call("template", "AnalysisTemplate", name))
+        found = self.templates.get((namespace, name))
+        self.after(call)
+        return found
+
     async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """Give what `secrets` holds."""
         await self._enter(call := Call("secret", "Secret", name))
         found = self.secrets.get((namespace, name))
         self.after(call)
         return found
+
+    async def signature(self, ref: ObjectRef, revision: str, model: str) -> SignatureStatus:
+        """Give what `signatures` holds, if a pod is ready."""
+        await self._enter(
+            call := Call("signature", "Service", naming.child_name(ref.name, revision))
+        )
+        ready = any(
+            pods.is_ready(pod)
+            for pod in self.each("Pod")
+            if naming.revision_selector(ref, revision).items() <= manifests.labels(pod).items()
+        )
+        if not ready or revision in self.silent:
+            msg = f"no endpoints available for service {naming.child_name(ref.name, revision)}"
+            raise ProbeError(msg)
+        self.after(call)
+        return self.signatures.get(revision, SIGNATURE)
 
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event, once for each epoch."""

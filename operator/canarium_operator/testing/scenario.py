@@ -16,11 +16,13 @@ from canarium_operator.core.observation import LoadProblem, Observed, RouteState
 from canarium_operator.core.plan import make_plan
 from canarium_operator.core.revision import Revision, revision_of
 from canarium_operator.core.rollout.answers import GateAnswer
+from canarium_operator.core.rollout.contract import due_probes
 from canarium_operator.core.rollout.engine import advance
-from canarium_operator.core.rollout.inputs import Decision, RolloutInput
+from canarium_operator.core.rollout.inputs import Decision, RolloutInput, SignatureAnswer
 from canarium_operator.core.rollout.queries import Query, QueryFailure, QueryKind, Reading, Series
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.status import present
+from canarium_operator.testing.cluster import SIGNATURE
 from canarium_operator.testing.metrics import Behaviour, series_of
 
 START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -74,6 +76,8 @@ class Scenario:
     """When set, what every query answers."""
     now: datetime = START
     generation: int = 1
+    signatures: Mapping[str, SignatureAnswer] = field(default_factory=dict)
+    """What pods of revisions tell of their models; others tell the usual."""
     commands: Mapping[str, str] = field(default_factory=dict)
     gate_answers: Mapping[str, GateAnswer] = field(default_factory=dict)
     problem: str | None = None
@@ -100,7 +104,15 @@ class Scenario:
             problem=self.problem,
             rejection=self.rejection,
         )
-        return replace(given, readings={q: self._answer(q) for q in due_queries(given)})
+        signatures = {
+            probe.revision: self.signatures.get(probe.revision, SIGNATURE)
+            for probe in due_probes(given)
+        }
+        return replace(
+            given,
+            readings={q: self._answer(q) for q in due_queries(given)},
+            signatures=signatures,
+        )
 
     def _answer(self, query: Query) -> Reading:
         if self.failure is not None:

@@ -31,8 +31,11 @@ def test_the_role_is_exactly_this() -> None:
         "canarium.dev/modeldeployments": "get list watch",
         "canarium.dev/modeldeployments/status": "patch",
         "canarium.dev/modeldeployments/finalizers": "update",
+        "canarium.dev/analysistemplates": "get",
+        "canarium.dev/clusteranalysistemplates": "get",
         "configmaps": "get list create patch delete",
         "services": "get list create patch delete",
+        "services/proxy": "get",
         "apps/deployments": "get list watch create patch delete",
         "apps/deployments/scale": "get update",
         "autoscaling/horizontalpodautoscalers": "get list create patch delete",
@@ -57,7 +60,7 @@ def test_users_get_the_roles_of_their_namespace() -> None:
             label.removeprefix(aggregation) for label in labels if label.startswith(aggregation)
         ] == audiences
     (rule,) = roles["ClusterRole/canarium-edit"]["rules"]
-    assert rule["resources"] == ["modeldeployments"]
+    assert rule["resources"] == ["modeldeployments", "analysistemplates"]
 
 
 def test_the_operator_runs_restricted_and_alone() -> None:
