@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from starlette.types import Receive, Scope
 
@@ -70,8 +70,14 @@ class Predictor:
             self._note(ErrorKind.INTERNAL, error, head.request_id)
             return self.refuse(ServingError(ErrorKind.INTERNAL, "internal error"), head.request_id)
         if self._answers.recording:
-            outputs = list(zip(inputs.outputs, arrays, strict=True))
-            self._record(head, body, call, permit.arrived_at, PredictionStatus.SUCCESS, outputs)
+            self._record(
+                head,
+                body,
+                call,
+                permit.arrived_at,
+                PredictionStatus.SUCCESS,
+                zip(inputs.outputs, arrays, strict=True),
+            )
         return http.Answer(200, payload, self.headers(head.request_id))
 
     def _record(
@@ -81,16 +87,20 @@ class Predictor:
         call: Call | None,
         arrived_at: float,
         status: PredictionStatus,
-        outputs: Sequence[tuple[str, Array]] = (),
+        outputs: Iterable[tuple[str, Array]] = (),
     ) -> None:
         """Leave an answer for the comparer of a shadow rollout.
 
         A gateway gives both copies of a request the same header. The body's id is the second choice: clients that
         number their requests may well begin at 1 each.
         """
+        request_id = head.request_id
+        if not head.has_id:
+            request_id = (call.id if call is not None else None) or ""
+        if not self._answers.wants(request_id):
+            return
         seconds = time.monotonic() - arrived_at
-        request_id = head.request_id if head.has_id else call.id if call is not None else None
-        datatypes = self.service.spec.output_datatypes if outputs else None
+        datatypes = self.service.spec.output_datatypes if status is PredictionStatus.SUCCESS else {}
         self._answers.record(request_id, body, status, seconds, outputs, datatypes)
 
     def refuse(self, error: ServingError, request_id: str) -> http.Answer:

@@ -16,7 +16,7 @@ import logging
 import time
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from secrets import token_hex
 
@@ -145,61 +145,18 @@ class AnswerLog:
         self._bytes = 0
         return 0.0
 
-    def record(
-        self,
-        request_id: str | None,
-        body: bytes | None,
-        status: PredictionStatus,
-        seconds: float,
-        outputs: Sequence[tuple[str, Array]] = (),
-        datatypes: Mapping[str, str] | None = None,
-    ) -> None:
-        """Note how a request ended. Never raises: what goes wrong here is no business of the client's.
+    def wants(self, request_id: str) -> bool:
+        """Choose whether a request is recorded, and count it. The first question, as most requests end here.
 
         Args:
-            request_id: id that both sides got with the request; None: it had none.
-            body: the request's body; None: it was not read.
-            status: how it ended.
-            seconds: from arrival to answer.
-            outputs: name and array of each output.
-            datatypes: datatype by name of output.
+            request_id: id that both sides got with the request; empty: it had none.
         """
-        try:
-            self._record(request_id, body, status, seconds, outputs, datatypes or {})
-        except Exception:  # noqa: BLE001 - see above
-            self.counts.broken += 1
-            if self.counts.broken == 1:
-                _log.exception("an answer could not be recorded; later ones are only counted")
-
-    def _record(
-        self,
-        request_id: str | None,
-        body: bytes | None,
-        status: PredictionStatus,
-        seconds: float,
-        outputs: Sequence[tuple[str, Array]],
-        datatypes: Mapping[str, str],
-    ) -> None:
         if not request_id:
             self.counts.unidentified += 1
-            return
+            return False
         self.counts.offered += 1
-        if zlib.crc32(request_id.encode()) >= self._threshold or not self._within_limit():
-            return
-        answer = Answer(
-            request_id,
-            None if body is None else zlib.crc32(body),
-            status,
-            seconds,
-            [tensor_of(name, datatypes[name], array) for name, array in outputs],
-        )
-        self._answers.append(answer)
-        self._next += 1
-        self._bytes += answer.size_bytes
-        while len(self._answers) > CAPACITY or self._bytes > CAPACITY_BYTES:
-            self._bytes -= self._answers.popleft().size_bytes
-
-    def _within_limit(self) -> bool:
+        if zlib.crc32(request_id.encode("utf-8", "replace")) >= self._threshold:
+            return False
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._in_second = second, 0
@@ -208,6 +165,40 @@ class AnswerLog:
             self.counts.limited += 1
             return False
         return True
+
+    def record(
+        self,
+        request_id: str,
+        body: bytes | None,
+        status: PredictionStatus,
+        seconds: float,
+        outputs: Iterable[tuple[str, Array]] = (),
+        datatypes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Note how a wanted request ended. Never raises: what goes wrong here is no business of the client's.
+
+        Args:
+            request_id: as in `wants`.
+            body: the request's body; None: it was not read.
+            status: how it ended.
+            seconds: from arrival to answer.
+            outputs: name and array of each output.
+            datatypes: datatype by name of output.
+        """
+        try:
+            tensors = [tensor_of(name, (datatypes or {})[name], a) for name, a in outputs]
+            crc = None if body is None else zlib.crc32(body)
+            answer = Answer(request_id, crc, status, seconds, tensors)
+        except Exception:  # noqa: BLE001 - see above
+            self.counts.broken += 1
+            if self.counts.broken == 1:
+                _log.exception("an answer could not be recorded; later ones are only counted")
+            return
+        self._answers.append(answer)
+        self._next += 1
+        self._bytes += answer.size_bytes
+        while len(self._answers) > CAPACITY or self._bytes > CAPACITY_BYTES:
+            self._bytes -= self._answers.popleft().size_bytes
 
     def page(
         self, since: int | None, incarnation: str, *, max_answers: int, max_bytes: int

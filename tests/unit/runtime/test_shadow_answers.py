@@ -23,10 +23,9 @@ def recording(share: float = 1.0) -> AnswerLog:
     return log
 
 
-def note(
-    log: AnswerLog, request_id: str | None, *outputs: tuple[str, Array], body: bytes = b"{}"
-) -> None:
-    log.record(request_id, body, OK, 0.01, outputs, DATATYPES)
+def note(log: AnswerLog, request_id: str, *outputs: tuple[str, Array], body: bytes = b"{}") -> None:
+    if log.wants(request_id):
+        log.record(request_id, body, OK, 0.01, outputs, DATATYPES)
 
 
 def everything(log: AnswerLog) -> Page:
@@ -131,7 +130,7 @@ def test_more_than_the_limit_a_second_is_left_out(monkeypatch: pytest.MonkeyPatc
 def test_a_request_without_an_id_is_counted_only() -> None:
     """There is nothing to pair it by."""
     log = recording()
-    note(log, None)
+    note(log, "")
     assert (ids(everything(log)), log.counts.unidentified) == ([], 1)
 
 
