@@ -141,6 +141,8 @@ class Reason(StrEnum):
     """The rollout took longer than `canary.maxDuration`."""
     INCOMPATIBLE_SCHEMA = "IncompatibleSchema"
     """The new model's inputs or outputs break clients of the old one."""
+    CAPACITY_SUFFICIENT = "CapacitySufficient"
+    """The canary's ready pods can take the traffic of its step."""
     COMPATIBLE = "Compatible"
     """The new model takes what clients send, and gives what they read."""
     FAST_ROLLED_BACK = "FastRolledBack"

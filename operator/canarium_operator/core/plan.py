@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from canarium_api.status import ModelDeploymentStatus
+from canarium_api.status import ModelDeploymentStatus, RolloutStatus
 from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
 from canarium_operator.core.memory import Memory, last_good_ones, memory_of
 from canarium_operator.core.naming import ObjectRef
@@ -53,6 +53,24 @@ def canary_replicas(weight: int, reserved: int, autoscaling: AutoscalingSpec) ->
     return max(1, min(math.ceil(reserved * weight / 100), autoscaling.max_replicas))
 
 
+def stable_floor(status: ModelDeploymentStatus, autoscaling: AutoscalingSpec) -> int:
+    """Fewest pods of the stable revision: all that it needs to take every request back, while and shortly after a
+    canary has a part of them. A `maxReplicas` that was lowered meanwhile counts once that is over.
+    """
+    reserved = status.reserve.replicas if status.reserve is not None else 0
+    if status.rollout is not None:
+        reserved = max(reserved, status.rollout.reserved_replicas)
+    return max(autoscaling.min_replicas, reserved)
+
+
+def canary_floor(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> int:
+    """Fewest pods of the canary: what the step needs that it is in or waits for."""
+    scaling = spec.autoscaling
+    size = max(step_at(spec.rollout, rollout).size, rollout.weight)
+    share = canary_replicas(size, rollout.reserved_replicas, scaling)
+    return max(share, min(rollout.needed_replicas, scaling.max_replicas))
+
+
 def make_plan(
     ref: ObjectRef,
     spec: ModelDeploymentSpec,
@@ -81,13 +99,9 @@ def make_plan(
         sizes[retiring.revision] = max(1, observed.workload(retiring.revision).spec_replicas)
     rollout = status.rollout
     if status.stable is not None:
-        reserved = rollout.reserved_replicas if rollout is not None else 0
-        sizes[status.stable.revision] = max(
-            scaling.min_replicas, min(reserved, scaling.max_replicas)
-        )
+        sizes[status.stable.revision] = stable_floor(status, scaling)
     if status.canary is not None and rollout is not None:
-        size = max(step_at(spec.rollout, rollout).size, rollout.weight)
-        sizes[status.canary.revision] = canary_replicas(size, rollout.reserved_replicas, scaling)
+        sizes[status.canary.revision] = canary_floor(spec, rollout)
     weights = None
     if status.stable is not None:
         share = rollout.weight if rollout is not None and status.canary is not None else 0

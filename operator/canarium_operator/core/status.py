@@ -18,7 +18,7 @@ from canarium_api.status import (
     Transition,
     Verdict,
 )
-from canarium_operator.core.rollout import contract
+from canarium_operator.core.rollout import capacity, contract
 from canarium_operator.core.rollout.engine import shortfall_of, stall_of
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, display, with_status
 from canarium_operator.core.rollout.state import phase_of
@@ -121,6 +121,9 @@ def _conditions(
     else:
         conditions.append(condition(ConditionType.PROGRESSING, "True", reason, status.message))
     conditions.append(_model_loaded(given, status, condition))
+    ready_for = capacity.readiness(with_status(given, status))
+    if ready_for is not None:
+        conditions.append(condition(ConditionType.CAPACITY_READY, *ready_for))
     compatible = contract.compatibility(with_status(given, status))
     if compatible is not None:
         conditions.append(condition(ConditionType.COMPATIBLE, *compatible))

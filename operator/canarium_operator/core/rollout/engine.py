@@ -18,7 +18,7 @@ from typing import Final
 
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import RevisionStatus, RolloutStatus
-from canarium_operator.core.rollout import contract, holds
+from canarium_operator.core.rollout import capacity, contract, holds
 from canarium_operator.core.rollout.bootstrap import first_deployment, nothing_to_bring_up
 from canarium_operator.core.rollout.commands import obey
 from canarium_operator.core.rollout.contract import with_signatures
@@ -56,10 +56,11 @@ ALREADY_ANNOUNCED: Final = frozenset(
 
 def advance(given: RolloutInput) -> Decision:
     """Decide the next transition, or what is waited for."""
-    given = _refresh(given)
+    given = capacity.sized(_refresh(given))
     for rule in _RULES:
-        decision = rule(given)
-        if decision is not None:
+        decided = rule(given)
+        if decided is not None:
+            decision = capacity.with_reserve(given, decided)
             break
     else:
         decision = Decision(status=given.status, requeue_after=RESYNC)
@@ -94,6 +95,9 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
             what = shortfall[1] if shortfall is not None else "never looked at in time"
             return Reason.PROGRESS_DEADLINE_EXCEEDED, f"not ready in time: {what}{why}"
         return None
+    too_few = capacity.stalled(given)
+    if too_few is not None:
+        return Reason.AWAITING_CAPACITY, too_few
     unknown = contract.stalled(given)
     if unknown is not None:
         return Reason.AWAITING_SIGNATURE, unknown
@@ -162,6 +166,7 @@ def _refresh(given: RolloutInput) -> RolloutInput:
             }
         )
 
+    given = capacity.without_old_reserve(given)
     status = with_signatures(given.status, given.signatures)
     status = status.model_copy(
         update={"stable": seen(status.stable), "canary": seen(status.canary)}

@@ -56,6 +56,10 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.ROLLING_BACK}),
     ),
+    Reason.AWAITING_CAPACITY: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.LOADING, Phase.CANARY}),
+    ),
     Reason.AWAITING_SIGNATURE: (
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.LOADING, Phase.CANARY}),

@@ -12,8 +12,7 @@ from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import Reason
 from canarium_api.duration import format_duration
 from canarium_api.status import Check, RevisionStatus, RolloutStatus, Verdict
-from canarium_operator.core.plan import canary_replicas
-from canarium_operator.core.rollout import analysis, contract, gate, holds, webhooks
+from canarium_operator.core.rollout import analysis, capacity, contract, gate, holds, webhooks
 from canarium_operator.core.rollout.endings import promote, roll_back
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -75,6 +74,10 @@ def subject_of(given: RolloutInput) -> Subject | None:
 
 def due_queries(given: RolloutInput) -> frozenset[Query]:
     """Name the queries that this pass needs; empty while nothing is measured."""
+    return _queries_of_checks(given) | capacity.due_queries(given)
+
+
+def _queries_of_checks(given: RolloutInput) -> frozenset[Query]:
     subject = subject_of(given)
     if subject is None or given.wanted is None or given.status.canary is None:
         return frozenset()
@@ -266,10 +269,10 @@ def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     """Change the weight as soon as enough pods are ready for it, and a Service leads to them."""
     step = current_step(given)
     target = step.weight
-    needed = canary_replicas(step.size, rollout.reserved_replicas, given.spec.autoscaling)
+    needed = capacity.needed_replicas(given)
     reachable = canary.revision in given.observed.services
     if canary.ready_replicas >= needed and reachable:
-        unknown = contract.awaits_signature(given)
+        unknown = capacity.unmeasured(given) or contract.awaits_signature(given)
         if unknown is not None:
             return unknown
         place = f"step {rollout.step}/{rollout.steps}"
@@ -282,6 +285,9 @@ def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
             rollout=rollout.model_copy(update={"weight": target, "prepared_step": rollout.step}),
             waiting_since=given.now,
         )
+    too_small = capacity.too_small(given)
+    if too_small is not None:
+        return too_small
     deadline = deadline_of(given)
     problem = given.observed.workload(canary.revision).problem
     why = f": {problem.message}" if problem is not None else ""
