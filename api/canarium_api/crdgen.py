@@ -88,6 +88,9 @@ def _structural(raw: Schema, definitions: dict[str, Schema], *, defaults: bool) 
     schema = {key: value for key, value in raw.items() if key not in _DROPPED}
     if "const" in raw:
         schema["enum"] = [raw["const"]]
+    for bound, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if bound in schema:  # in OpenAPI 3.0, which CRDs speak, it is a flag beside the limit
+            schema[limit], schema[bound] = schema[bound], True
     if "description" in schema:
         schema["description"] = _flowed(schema["description"])
     if "properties" in raw:

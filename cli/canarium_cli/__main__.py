@@ -33,6 +33,11 @@ COMMANDS: Final = {
         module="canarium_runtime.__main__",
         extra="runtime,onnx",
     ),
+    "plan": Command(
+        summary="what the operator would decide, from recorded metrics, without a cluster",
+        module="canarium_cli.plan",
+        extra="cli",
+    ),
     "cluster": Command(
         summary="a real Kubernetes on this machine: up, down, status, logs, load, kubeconfig",
         module="canarium_devcluster.__main__",

@@ -94,6 +94,8 @@ def _value_violations(value: Any, schema: Schema, path: str) -> Iterator[str]:
             yield f"{path}: {value!r} is not a time"
     elif isinstance(value, (int, float)) and not (
         schema.get("minimum", value) <= value <= schema.get("maximum", value)
+        and not (schema.get("exclusiveMinimum") and value == schema["minimum"])
+        and not (schema.get("exclusiveMaximum") and value == schema["maximum"])
     ):
         yield f"{path}: {value} is out of bounds"
     for keyword, sized in (("Length", str), ("Items", list), ("Properties", dict)):

@@ -14,6 +14,7 @@ from canarium_api.duration import Duration
 from canarium_api.quantity import Limit, Quantity
 
 ROOT = Path(__file__).parents[3]
+OPEN_API_FLAGS = ("exclusiveMinimum", "exclusiveMaximum")
 SCHEMA = crdgen.make_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
@@ -161,3 +162,19 @@ def test_the_reference_names_every_field() -> None:
         for path, node in nodes(SCHEMA["properties"][part]):
             if path and not path.endswith("[]") and "properties" not in node:
                 assert f"`{path.removeprefix('.')}`" in page
+
+
+def test_open_bounds_are_flags_beside_their_limits() -> None:
+    """OpenAPI 3.0, which CRDs speak, has no number in exclusiveMinimum: the API server refuses one."""
+
+    def parts(schema: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(schema, dict):
+            yield schema
+            for value in schema.values():
+                yield from parts(value)
+
+    found = [part for part in parts(SCHEMA) if any(flag in part for flag in OPEN_API_FLAGS)]
+    assert found
+    for part in found:
+        assert all(part.get(flag, True) is True for flag in OPEN_API_FLAGS)
+        assert "minimum" in part or "maximum" in part

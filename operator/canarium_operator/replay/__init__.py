@@ -1,0 +1,1 @@
+"""Rollouts without a cluster: the live engine on recorded metrics."""
