@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canarium_api.metric_names import PredictionStatus, ShadowSide
-from canarium_runtime.shadow.answers import Answer, Tensor
 from canarium_runtime.shadow.pairing import Pairing
+from canarium_runtime.shadow.records import Answer, Tensor
 
 WINDOW = 10.0
 SIDES = st.sampled_from(ShadowSide)

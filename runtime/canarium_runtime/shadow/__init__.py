@@ -2,6 +2,7 @@
 
 In every server (both revisions run the same code, and do not know which of the two they are):
 
+    records     what is kept of a request                                        pure
     answers     AnswerLog: a bounded record of the latest answers, made only while somebody fetches them
     wire        answers to bytes and back
     endpoint    where they are fetched, on a port of its own

@@ -16,14 +16,14 @@ import logging
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from secrets import token_hex
 
 import orjson
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.backends.base import Array
+from canarium_runtime.shadow.records import Answer, Counts, Page, Tensor
 
 _log = logging.getLogger(__name__)
 
@@ -41,72 +41,7 @@ DIGEST_BYTES = 1024 * 1024
 """An output above this size is not even read: a digest of it would hold up other requests."""
 _DIGEST_STRINGS = 8192
 """The same for strings, in elements, whose size in bytes is not known beforehand."""
-_OVERHEAD_BYTES = 512
-"""About what an answer takes beside its outputs."""
 _HASHES = 2**32
-
-
-@dataclass(slots=True)
-class Tensor:
-    """One output as it was recorded."""
-
-    name: str
-    datatype: str
-    """Key of `backends.base.DTYPES`."""
-    shape: tuple[int, ...]
-    data: bytes | None
-    """Elements in row-major order, little-endian; of BYTES: a JSON array of strings. None: too large."""
-    digest: str | None = None
-    """BLAKE2b of what `data` would hold, where that is too large; None beside `data`, and for the largest."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """How one request ended."""
-
-    id: str
-    body: int | None
-    """CRC-32 of the request's body, by which two requests under one id are told apart; None: it was not read."""
-    status: PredictionStatus
-    seconds: float
-    """From arrival to answer."""
-    outputs: list[Tensor] = field(default_factory=list)
-    """Empty unless the status is SUCCESS."""
-
-    @property
-    def size_bytes(self) -> int:
-        """About what it takes in memory."""
-        return _OVERHEAD_BYTES + sum(len(t.data) for t in self.outputs if t.data is not None)
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened to requests while recording, since the process began."""
-
-    offered: int = 0
-    """Requests with an id, sampled or not."""
-    limited: int = 0
-    """Left out because of ANSWERS_PER_SECOND."""
-    unidentified: int = 0
-    """Left out because they had no id."""
-    broken: int = 0
-    """Left out because recording failed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """What one fetch gets."""
-
-    incarnation: str
-    """Changes when the process does."""
-    next: int
-    """Number of the first answer that the next fetch wants."""
-    missed: int
-    """Answers that were overwritten before this fetch asked for them."""
-    more: bool
-    """There is more already."""
-    counts: Counts
-    answers: Sequence[Answer]
 
 
 class AnswerLog:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from canarium_api.metric_names import PredictionStatus, ShadowMismatch, ShadowOutcome
 from canarium_runtime.backends.base import Array
 from canarium_runtime.shadow import wire
-from canarium_runtime.shadow.answers import Tensor
 from canarium_runtime.shadow.pairing import Pair
+from canarium_runtime.shadow.records import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from canarium_api.metric_names import ShadowSide, ShadowUnpaired
-from canarium_runtime.shadow.answers import Answer
+from canarium_runtime.shadow.records import Answer
 
 MAX_IDS = 50_000
 """Most ids that are remembered."""

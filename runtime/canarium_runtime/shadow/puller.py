@@ -12,8 +12,8 @@ import httpx
 
 from canarium_api.metric_names import ShadowDropped
 from canarium_runtime.shadow import wire
-from canarium_runtime.shadow.answers import Answer, Counts, Page
 from canarium_runtime.shadow.endpoint import PATH
+from canarium_runtime.shadow.records import Answer, Counts, Page
 
 TIMEOUT_SECONDS = 2.0
 MAX_PAGE_BYTES = 4 * 1024 * 1024

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.backends.base import DTYPES, Array
-from canarium_runtime.shadow.answers import Answer, Counts, Page, Tensor
+from canarium_runtime.shadow.records import Answer, Counts, Page, Tensor
 
 MEDIA_TYPE = "application/vnd.canarium.answers"
 _MAX_DIMENSIONS = 32

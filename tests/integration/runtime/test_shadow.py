@@ -21,6 +21,7 @@ from canarium_runtime.shadow.__main__ import StatusApp
 from canarium_runtime.shadow.answers import AnswerLog
 from canarium_runtime.shadow.comparer import Comparer, next_share
 from canarium_runtime.shadow.endpoint import AnswersEndpoint
+from canarium_runtime.shadow.records import Answer
 from canarium_runtime.testing import FakeBackend, make_service
 
 INFER = "/v2/models/model/infer"
@@ -44,7 +45,7 @@ class Pod:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.client.post(path, json=body, headers=names)
 
-    def recorded(self) -> list[answers.Answer]:
+    def recorded(self) -> list[Answer]:
         log = self.service.answers
         page = log.page(0, log.incarnation, max_answers=1000, max_bytes=10**9)
         return list(page.answers)

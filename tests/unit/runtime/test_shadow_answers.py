@@ -11,7 +11,8 @@ import pytest
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.backends.base import Array
 from canarium_runtime.shadow import answers, endpoint, wire
-from canarium_runtime.shadow.answers import AnswerLog, Page, Tensor
+from canarium_runtime.shadow.answers import AnswerLog
+from canarium_runtime.shadow.records import Page, Tensor
 
 OK = PredictionStatus.SUCCESS
 DATATYPES = {"y": "FP32", "label": "BYTES", "n": "INT64"}

@@ -7,9 +7,10 @@ import pytest
 
 from canarium_api.metric_names import PredictionStatus, ShadowMismatch, ShadowOutcome
 from canarium_runtime.backends.base import Array
-from canarium_runtime.shadow.answers import Answer, Tensor, tensor_of
+from canarium_runtime.shadow.answers import tensor_of
 from canarium_runtime.shadow.comparison import Tolerance, compare, compare_output
 from canarium_runtime.shadow.pairing import Pair
+from canarium_runtime.shadow.records import Answer, Tensor
 
 TOLERANCE = Tolerance(absolute=0.1, relative=0.01)
 OK, REJECTED, INVALID = (

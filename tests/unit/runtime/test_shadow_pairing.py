@@ -3,8 +3,8 @@
 import pytest
 
 from canarium_api.metric_names import PredictionStatus, ShadowSide, ShadowUnpaired
-from canarium_runtime.shadow.answers import Answer, Tensor
 from canarium_runtime.shadow.pairing import Pairing
+from canarium_runtime.shadow.records import Answer, Tensor
 
 STABLE, SHADOW = ShadowSide.STABLE, ShadowSide.SHADOW
 WINDOW = 30.0
