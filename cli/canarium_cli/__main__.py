@@ -38,6 +38,18 @@ COMMANDS: Final = {
         module="canarium_cli.plan",
         extra="cli",
     ),
+    **{
+        verb: Command(summary=summary, module="canarium_cli.commands", extra="cli")
+        for verb, summary in (
+            ("approve", "approve the end of the present step of a rollout"),
+            ("pause", "keep a rollout at its weight"),
+            ("resume", "let a paused rollout go on"),
+            ("skip", "end the present step at once"),
+            ("abort", "take the canary back at once"),
+            ("retry", "let a failed revision be tried once more"),
+            ("promote", "go to 100 % without further checks"),
+        )
+    },
     "cluster": Command(
         summary="a real Kubernetes on this machine: up, down, status, logs, load, kubeconfig",
         module="canarium_devcluster.__main__",
