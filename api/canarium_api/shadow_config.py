@@ -42,10 +42,12 @@ class ShadowConfig(EnvironmentModel):
     """Largest absolute difference of two numbers that count as the same."""
     relative_tolerance: float = Field(default=1e-3, ge=0)
     """Largest difference relative to stable's number; added to the absolute one."""
-    window: Duration = timedelta(seconds=30)
+    window: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0))
     """How long the answer of one side waits for the other's."""
-    pull_interval: Duration = timedelta(seconds=1)
-    """Between two rounds of fetching. Pods stop recording ten seconds after the last one."""
+    pull_interval: Duration = Field(
+        default=timedelta(seconds=1), gt=timedelta(0), le=timedelta(seconds=5)
+    )
+    """Between two rounds of fetching, at most 5s: pods stop recording ten seconds after the last one."""
     answers_per_second: float = Field(default=200, gt=0, le=10_000)
     """Most answers a second of one side that are compared; of more, a share is chosen by request id."""
     host: str = "0.0.0.0"  # noqa: S104 - a pod's address is not known beforehand
