@@ -91,7 +91,8 @@ def test_a_version_that_refuses_what_clients_send_is_taken_back(world: World) ->
     checks = [{"name": "error-rate", "minEffect": "5%"}, {"name": "invalid-rate"}]
     analysis = {"interval": "2s", "minSamples": 20, "metrics": checks}
     with world.traffic():
-        world.deploy("2", models.wider(), rollout=quick_rollout(analysis=analysis))
+        rollout = quick_rollout(analysis=analysis, schemaChange="Allow")
+        world.deploy("2", models.wider(), rollout=rollout)
         status = world.wait_phase("Aborted")
     assert "invalid-rate: 100% against stable's 0%: worse by 100%" in status["message"]
 
