@@ -159,12 +159,16 @@ def array_of(tensor: Tensor) -> Array:
         raise WireError(msg)
     try:
         if tensor.datatype == "BYTES":
-            return np.array(orjson.loads(tensor.data), dtype).reshape(tensor.shape)
+            strings = orjson.loads(tensor.data)
+            if type(strings) is not list or not all(type(s) is str for s in strings):
+                msg = f"output {tensor.name!r}: expected an array of strings"
+                raise WireError(msg)
+            return np.array(strings, dtype).reshape(tensor.shape)
         if len(tensor.data) != math.prod(tensor.shape) * dtype.itemsize:
             msg = f"output {tensor.name!r}: {len(tensor.data)} bytes for shape {tensor.shape}"
             raise WireError(msg)
         little = dtype.newbyteorder("<")
         return np.frombuffer(tensor.data, little).reshape(tensor.shape)
-    except (ValueError, orjson.JSONDecodeError) as error:
+    except (ValueError, OverflowError) as error:
         msg = f"output {tensor.name!r} cannot be read: {error}"
         raise WireError(msg) from error

@@ -216,6 +216,9 @@ def test_what_is_no_page_is_refused(content: bytes) -> None:
         pytest.param(Tensor("y", "FP99", (1,), b"1234"), id="unknown datatype"),
         pytest.param(Tensor("y", "BYTES", (2,), b'["a"]'), id="too few strings"),
         pytest.param(Tensor("y", "BYTES", (1,), b"{"), id="no JSON"),
+        pytest.param(Tensor("y", "BYTES", (1,), b'[{"a": 1}]'), id="no strings"),
+        pytest.param(Tensor("y", "BYTES", (1,), b'"a"'), id="no array"),
+        pytest.param(Tensor("y", "FP32", (0, 10**30), b""), id="a size that overflows"),
     ],
 )
 def test_elements_that_do_not_fit_are_refused(tensor: Tensor) -> None:
