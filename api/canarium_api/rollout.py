@@ -15,6 +15,11 @@ from canarium_api.duration import Duration
 from canarium_api.quantity import Limit
 
 HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"
+MODEL_URI_PATTERN = (
+    r"^(https?://[^/]+/.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|"
+    r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+)$"
+)
+"""`model.uri`: https and http, a volume claim, a ConfigMap, or a file of the image."""
 VERSION_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 
 
@@ -340,7 +345,14 @@ class CapacitySpec(ApiModel):
 class LastGood(ApiModel):
     """A revision that is known to be good, for a cluster that knows nothing yet."""
 
-    uri: str = Field(min_length=1, max_length=2048)
+    model_config = rules(
+        (
+            "!self.uri.startsWith('http://') || has(self.sha256)",
+            "rollout.lastGood.sha256 is required with an http:// URI: add the digest or use https://",
+        ),
+    )
+
+    uri: str = Field(min_length=1, max_length=2048, pattern=MODEL_URI_PATTERN)
     """Where its model is, as `model.uri`."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Digest of the file."""

@@ -14,7 +14,7 @@ from pydantic import Field
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
 from canarium_api.quantity import Quantity
-from canarium_api.rollout import RolloutSpec
+from canarium_api.rollout import MODEL_URI_PATTERN, RolloutSpec
 
 OpaqueObject = Annotated[
     dict[str, Any],
@@ -50,7 +50,7 @@ class ModelSpec(ApiModel):
     uri: str = Field(
         min_length=1,
         max_length=2048,
-        pattern=r"^(https?://[^/]+/.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+)$",
+        pattern=MODEL_URI_PATTERN,
     )
     """Where the model is: `https://host/path`, `pvc://claim/path` (a volume in the same namespace),
     `configmap://name/key` (binaryData, models under 1 MiB) or `file:///path` (inside the image).
