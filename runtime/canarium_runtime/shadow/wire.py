@@ -169,6 +169,6 @@ def array_of(tensor: Tensor) -> Array:
             raise WireError(msg)
         little = dtype.newbyteorder("<")
         return np.frombuffer(tensor.data, little).reshape(tensor.shape)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         msg = f"output {tensor.name!r} cannot be read: {error}"
         raise WireError(msg) from error
