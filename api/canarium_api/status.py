@@ -330,3 +330,8 @@ class ModelDeploymentStatus(ApiModel):
     """Values of the command annotations that have been acted on, by verb."""
     summary: Summary = Summary()
     """For `kubectl get`."""
+
+    @property
+    def draining(self) -> list[RetiringRevision]:
+        """Revisions that are on their way out; those that are kept for a way back are not."""
+        return [entry for entry in self.retiring if entry.keep_for is None]

@@ -20,6 +20,8 @@ ALLOWED = {
     "canarium.dev/modeldeployments": {"get", "list", "watch"},
     "canarium.dev/modeldeployments/status": {"patch"},
     "canarium.dev/modeldeployments/finalizers": {"update"},
+    "canarium.dev/analysistemplates": {"get"},
+    "canarium.dev/clusteranalysistemplates": {"get"},
     "/configmaps": CHILD,
     "/services": CHILD,
     "/services/proxy": {"get"},

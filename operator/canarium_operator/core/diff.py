@@ -109,18 +109,25 @@ def _replicas(deployment: Manifest | None) -> int:
     return replicas
 
 
+def _is_over(plan: Plan, child: Manifest, kept: frozenset[str]) -> bool:
+    labels = manifests.labels(child)
+    if naming.PREVIEW_LABEL in labels:
+        return plan.preview is None
+    return labels.get(naming.REVISION_LABEL) not in kept
+
+
 def _deletions(plan: Plan, live: Iterable[Manifest]) -> list[Delete]:
     live = list(live)
     kept = plan.kept | {p.revision.name for p in plan.revisions} | set(plan.weights or ())
     for child in live:
         if child["kind"] == "HTTPRoute":
-            kept |= set(route.weights_of(child))
+            kept |= route.reached_by(child)
     doomed = [
         child
         for child in live
         if child["kind"] in _DELETION_ORDER
         and not is_memory(child)
-        and manifests.labels(child).get(naming.REVISION_LABEL) not in kept
+        and _is_over(plan, child, kept)
         and not manifests.is_being_deleted(child)
     ]
     doomed.sort(key=lambda child: (_DELETION_ORDER.index(child["kind"]), child["metadata"]["name"]))

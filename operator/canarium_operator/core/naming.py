@@ -16,6 +16,8 @@ MEMORY_LABEL: Final = f"{GROUP}/memory"
 HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
 COMMANDS: Final = ("approve", "pause", "resume", "skip", "abort", "retry", "promote")
 """Verbs that people may ask for by the annotation `canarium.dev/VERB`."""
+PREVIEW_LABEL: Final = f"{GROUP}/preview"
+"""On the Service that leads to a canary before it has traffic."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "canarium"}
 
 
@@ -53,6 +55,11 @@ def child_name(name: str, revision: str) -> str:
 def memory_name(name: str) -> str:
     """Name of the ConfigMap that outlives a ModelDeployment; no revision is called `memory`, since that is not hex."""
     return f"{name}-memory"
+
+
+def preview_name(name: str) -> str:
+    """Name of the Service that leads to a canary before it has traffic."""
+    return f"{name}-preview"
 
 
 def object_labels(ref: ObjectRef) -> dict[str, str]:

@@ -39,6 +39,8 @@ class RouteState:
 
     weights: Mapping[str, int] = field(default_factory=dict)
     """Revision to percent; a revision that is not named gets none."""
+    reached: frozenset[str] = frozenset()
+    """Revisions that some rule leads to, also by a header alone."""
     accepted: bool = False
     """Accepted and ResolvedRefs are True for the route's present generation, at the gateway that the spec names."""
     message: str = ""

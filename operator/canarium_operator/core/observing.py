@@ -105,14 +105,19 @@ def _replica_failure(deployment: Manifest) -> LoadProblem | None:
 def _route_state(manifest: Manifest, spec: ModelDeploymentSpec | None) -> RouteState:
     weights = route.weights_of(manifest)
     if spec is None:
-        return RouteState(weights=weights)
+        return RouteState(weights=weights, reached=route.reached_by(manifest))
     meta = manifest["metadata"]
     ref = ObjectRef(namespace=meta["namespace"], name=meta["name"])
     parent = route.parent_reference(ref, spec.traffic)
     message = _refusal(manifest, parent)
     if manifest.get("spec", {}).get("hostnames") != route.hostnames(ref, spec.traffic):
         message = "the route does not have the host names of the spec yet"
-    return RouteState(weights=weights, accepted=message == "", message=message)
+    return RouteState(
+        weights=weights,
+        reached=route.reached_by(manifest),
+        accepted=message == "",
+        message=message,
+    )
 
 
 def _refusal(manifest: Manifest, parent: dict[str, str]) -> str:

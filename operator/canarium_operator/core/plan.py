@@ -14,7 +14,7 @@ from canarium_operator.core.memory import Memory, last_good_ones, memory_of
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
-from canarium_operator.core.rollout.strategy import step_at
+from canarium_operator.core.rollout.strategy import StepKind, step_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,15 @@ class RevisionPlan:
     min_replicas: int
     """Lower bound of its HPA; also what it is scaled to at once when it has fewer."""
     max_replicas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeaderRule:
+    """Requests with a header that go to one revision, whatever its weight."""
+
+    name: str
+    value: str
+    revision: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +52,15 @@ class Plan:
     """What shall be remembered beyond the object's life; None: what is remembered stays as it is."""
     weights: Mapping[str, int] | None = None
     """Percent of the traffic by revision, without zeros; None: there is no route."""
+    rules: tuple[HeaderRule, ...] = ()
+    """Requests that do not follow the weights."""
+    preview: str | None = None
+    """Revision that the Service `NAME-preview` leads to; None: there is no such Service."""
+
+    @property
+    def reached(self) -> frozenset[str]:
+        """Revisions that the route leads to in some way."""
+        return frozenset(self.weights or ()) | {rule.revision for rule in self.rules}
 
 
 def canary_replicas(weight: int, reserved: int, autoscaling: AutoscalingSpec) -> int:
@@ -109,6 +127,8 @@ def make_plan(
         if status.canary is not None:
             weights[status.canary.revision] = share
         weights = {revision: weight for revision, weight in weights.items() if weight > 0}
+    preview = _previewed(spec, status)
+    header = spec.rollout.blue_green.preview_header if spec.rollout.blue_green else None
     return Plan(
         ref=ref,
         spec=spec,
@@ -124,4 +144,17 @@ def make_plan(
         kept=frozenset(sizes),
         memory=memory_of(status, known, observed.memory),
         weights=weights,
+        rules=(HeaderRule(name=header.name, value=header.value, revision=preview),)
+        if preview is not None and header is not None
+        else (),
+        preview=preview,
     )
+
+
+def _previewed(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> str | None:
+    """Name the canary that waits for the switch, once its pods are ready."""
+    rollout = status.rollout
+    if status.canary is None or rollout is None or rollout.prepared_step != rollout.step:
+        return None
+    step = step_at(spec.rollout, rollout)
+    return status.canary.revision if step.kind is StepKind.PREVIEW else None

@@ -182,7 +182,7 @@ class Planner:
                 for name, size in sizes.items()
             },
             services=frozenset(sizes),
-            route=RouteState(weights=plan.weights or {}, accepted=True),
+            route=RouteState(weights=plan.weights or {}, reached=plan.reached, accepted=True),
         )
 
     def _seen(self, now: datetime) -> Observed:

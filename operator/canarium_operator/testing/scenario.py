@@ -158,7 +158,7 @@ class Scenario:
                 replicas=size,
                 ready_replicas=count,
             )
-        route = RouteState(weights=plan.weights or {}, accepted=accepted)
+        route = RouteState(weights=plan.weights or {}, reached=plan.reached, accepted=accepted)
         revisions = {p.revision.name: p.revision for p in plan.revisions}
         return replace(
             self,

@@ -30,6 +30,8 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     if plan.weights is not None:
         children.append(route.make_route(plan, plan.weights))
     children += [child for planned in others for child in _of_revision(plan, planned)]
+    if plan.preview is not None:
+        children.append(service.make_preview(plan.ref, plan.preview))
     if plan.memory is not None:
         # At the end: a rollback must not wait for it, and the status holds the same as long as the object is there.
         children.append(make_memory(plan.ref, plan.memory))

@@ -11,7 +11,7 @@ from canarium_api.v1alpha1 import TrafficSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import GATEWAY_API_VERSION, Manifest
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.plan import Plan
+from canarium_operator.core.plan import HeaderRule, Plan
 from canarium_operator.core.resources import metadata, service
 
 TIMEOUT_MARGIN: Final = timedelta(seconds=5)
@@ -56,6 +56,7 @@ def make_route(plan: Plan, weights: Mapping[str, int]) -> Manifest:
             "parentRefs": [parent_reference(ref, plan.spec.traffic)],
             "hostnames": hostnames(ref, plan.spec.traffic),
             "rules": [
+                *(_by_header(ref, rule, timeout) for rule in plan.rules),
                 {
                     "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
                     "backendRefs": [
@@ -70,20 +71,52 @@ def make_route(plan: Plan, weights: Mapping[str, int]) -> Manifest:
                     ],
                     # Whole seconds: the grammar of the Gateway API has no days and no fractions.
                     "timeouts": {"request": f"{math.ceil(timeout.total_seconds())}s"},
-                }
+                },
             ],
         },
     }
 
 
+def _by_header(ref: ObjectRef, rule: HeaderRule, timeout: timedelta) -> Manifest:
+    """Make a rule for requests with a header; the Gateway API prefers it to the rule without one."""
+    header = {"type": "Exact", "name": rule.name, "value": rule.value}
+    return {
+        "matches": [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [header]}],
+        "backendRefs": [
+            {
+                "group": "",
+                "kind": "Service",
+                "name": naming.child_name(ref.name, rule.revision),
+                "port": service.PORT,
+                "weight": 1,
+            }
+        ],
+        "timeouts": {"request": f"{math.ceil(timeout.total_seconds())}s"},
+    }
+
+
+def reached_by(route: Manifest) -> frozenset[str]:
+    """Read which revisions a route leads to in any rule."""
+    prefix = naming.child_name(route["metadata"]["name"], "")
+    return frozenset(
+        backend["name"].removeprefix(prefix)
+        for rule in route.get("spec", {}).get("rules") or []
+        for backend in rule.get("backendRefs") or []
+        if backend.get("weight", 1) > 0
+    )
+
+
 def weights_of(route: Manifest) -> dict[str, int]:
     """Read which weights a route asks for, by revision; a backend that is not ours stands under its full name.
 
-    Weights of several rules add up, so that a rule which somebody added cannot hide.
+    Rules that ask for a header are left out: what they lead to is no share of the traffic. Weights of all others add
+    up, so that a rule which somebody added cannot hide.
     """
     prefix = naming.child_name(route["metadata"]["name"], "")
     weights: dict[str, int] = {}
     for rule in route.get("spec", {}).get("rules") or []:
+        if any(match.get("headers") for match in rule.get("matches") or []):
+            continue
         for backend in rule.get("backendRefs") or []:
             revision = backend["name"].removeprefix(prefix)
             weight = backend.get("weight", 1)

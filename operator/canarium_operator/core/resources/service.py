@@ -15,13 +15,26 @@ PORT: Final = 80
 
 def make_service(ref: ObjectRef, revision: Revision) -> Manifest:
     """Make the Service of a revision."""
+    return _service(metadata.revision_metadata(ref, revision), ref, revision.name)
+
+
+def make_preview(ref: ObjectRef, revision: str) -> Manifest:
+    """Make the Service that leads to a canary before it has traffic, under a name that stays the same."""
+    meta = metadata.object_metadata(ref)
+    labels = {**meta["labels"], naming.PREVIEW_LABEL: "true"}
+    return _service(
+        {**meta, "name": naming.preview_name(ref.name), "labels": labels}, ref, revision
+    )
+
+
+def _service(meta: Manifest, ref: ObjectRef, revision: str) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata.revision_metadata(ref, revision),
+        "metadata": meta,
         "spec": {
             "type": "ClusterIP",
-            "selector": naming.revision_selector(ref, revision.name),
+            "selector": naming.revision_selector(ref, revision),
             "ports": [
                 {
                     "name": "http",

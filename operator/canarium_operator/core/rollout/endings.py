@@ -24,16 +24,19 @@ from canarium_operator.core.rollout.inputs import (
     transition,
     with_history,
 )
+from canarium_operator.core.rollout.strategy import Strategy
 
 
 def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
     """Make the canary the stable revision; the old one drains."""
     stable = given.status.stable
     assert stable is not None  # noqa: S101 - a canary runs beside a stable revision
-    message = (
-        f"{display(canary)} passed all {rollout.steps} steps in "
-        f"{approximate_duration(given.now - rollout.started_at)} and replaces {display(stable)}"
-    )
+    took = approximate_duration(given.now - rollout.started_at)
+    passed = f"passed all {rollout.steps} steps in {took}"
+    if rollout.strategy == Strategy.DIRECT:
+        passed = f"took over without steps in {took}"
+    message = f"{display(canary)} {passed} and replaces {display(stable)}"
+    kept = given.spec.rollout.blue_green.keep_for if given.spec.rollout.blue_green else None
     return transition(
         given,
         Reason.PROMOTED,
@@ -42,7 +45,7 @@ def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus)
         canary=None,
         rollout=None,
         waiting_since=None,
-        retiring=retire(given, stable.revision, Reason.PROMOTED),
+        retiring=retire(given, stable.revision, Reason.PROMOTED, kept),
         history=with_history(given, "Promoted", message, canary),
     )
 
@@ -116,40 +119,44 @@ def still_draining(given: RolloutInput) -> list[RetiringRevision]:
     route = given.observed.route
 
     def drained(entry: RetiringRevision) -> bool:
-        carries = given.observed.weight(entry.revision) > 0 or route is None or not route.accepted
-        return given.now >= entry.since + delay and not carries
+        unsure = route is None or not route.accepted
+        carries = given.observed.weight(entry.revision) > 0
+        reached = route is not None and entry.revision in route.reached
+        over = given.now >= entry.since + max(entry.keep_for or delay, delay)
+        return over and not (unsure or carries or reached)
 
     return [entry for entry in given.status.retiring if not drained(entry)]
 
 
 def drain(given: RolloutInput) -> Decision | None:
-    """Let go of a revision that has had no traffic for the delay."""
+    """Let go of a revision that has had no traffic for the delay.
+
+    One that is kept for a way back is no reason to wait: the object is as it should be meanwhile.
+    """
     status = given.status
-    if not status.retiring:
-        return None
     left = still_draining(given)
-    if not left:
-        last = status.retiring[-1]
+    now = [entry for entry in left if entry.keep_for is None]
+    if status.draining and not now:
+        last = status.draining[-1]
         assert status.stable is not None  # noqa: S101 - something served before it drained
-        if last.reason == Reason.PROMOTED:
-            return transition(
-                given,
-                Reason.SERVING,
-                f"{display(status.stable)} serves all the traffic",
-                retiring=[],
-            )
+        gone = f"; {last.revision[:8]} is gone" if last.reason != Reason.PROMOTED else ""
         return transition(
             given,
-            Reason.ROLLED_BACK,
-            f"{display(status.stable)} serves all the traffic; {last.revision[:8]} is gone",
-            retiring=[],
+            Reason.SERVING if last.reason == Reason.PROMOTED else Reason.ROLLED_BACK,
+            f"{display(status.stable)} serves all the traffic{gone}",
+            retiring=left,
         )
+    if not now:
+        changed = status.model_copy(update={"retiring": left})
+        if left == status.retiring:
+            return None
+        return Decision(status=changed, requeue_after=timedelta(0))
     delay = given.spec.rollout.scale_down_delay
-    until = max(entry.since + delay for entry in left)
-    promoting = left[-1].reason == Reason.PROMOTED
+    until = max(entry.since + delay for entry in now)
+    promoting = now[-1].reason == Reason.PROMOTED
     return Decision(
         status=status.model_copy(update={"retiring": left}),
         requeue_after=sooner(max(until - given.now, timedelta(seconds=1)), POLL),
         blocked_on=Reason.PROMOTING if promoting else Reason.ROLLING_BACK,
-        waiting=f"{left[-1].revision[:8]} drains until {clock(until)}",
+        waiting=f"{now[-1].revision[:8]} drains until {clock(until)}",
     )

@@ -36,7 +36,7 @@ from canarium_operator.core.rollout.inputs import (
     without,
 )
 from canarium_operator.core.rollout.steps import carry_out_steps
-from canarium_operator.core.rollout.strategy import steps_of, strategy_of
+from canarium_operator.core.rollout.strategy import Strategy, steps_of, strategy_of
 
 ALREADY_ANNOUNCED: Final = frozenset(
     {
@@ -102,7 +102,7 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
     if unknown is not None:
         return Reason.AWAITING_SIGNATURE, unknown
     failure = failure_of(status, wanted)
-    if failure is None or status.canary is not None or status.retiring:
+    if failure is None or status.canary is not None or status.draining:
         return None
     return (
         Reason(failure.reason),
@@ -185,17 +185,20 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
         return None
     if wanted.name == status.stable.revision or failure_of(status, wanted) is not None:
         return None
+    back = went_before(given, wanted.name)
     held = holds.waits(given, RESYNC)
-    if held is not None:
-        return None if status.retiring else held  # what drains goes on draining
-    strategy = strategy_of(given.spec.rollout)
+    if held is not None and not (back and held.blocked_on == Reason.FROZEN):
+        return None if status.draining else held  # what drains goes on draining
+    strategy = Strategy.DIRECT if back else strategy_of(given.spec.rollout)
     weights = [step.weight for step in steps_of(given.spec.rollout, strategy)]
     workload = given.observed.workload(status.stable.revision)
     reserved = max(given.spec.autoscaling.min_replicas, workload.spec_replicas)
     return transition(
         given,
         Reason.ROLLOUT_STARTED,
-        f"bringing up {wanted.display} beside {display(status.stable)}, steps {weights}",
+        f"going back to {wanted.display}, which was stable before: no steps"
+        if back
+        else f"bringing up {wanted.display} beside {display(status.stable)}, steps {weights}",
         canary=live(wanted),
         rollout=RolloutStatus(
             strategy=strategy,
@@ -207,6 +210,18 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
         waiting_since=given.now,
         retiring=without(status.retiring, wanted.name),
     )
+
+
+def went_before(given: RolloutInput, revision: str) -> bool:
+    """Tell whether a revision was stable not long ago: going back to it is done at once (`rollbackWindow`)."""
+    stable = given.status.stable
+    before: list[str] = []
+    for entry in reversed(given.status.history):
+        if entry.outcome in ("Deployed", "Promoted") and entry.revision not in before:
+            before.append(entry.revision)
+    if stable is not None and stable.revision in before:
+        before.remove(stable.revision)
+    return revision in before[: given.spec.rollout.rollback_window]
 
 
 def _serve(given: RolloutInput) -> Decision | None:

@@ -22,6 +22,7 @@ from canarium_operator.core.rollout.inputs import (
     sooner,
     transition,
 )
+from canarium_operator.core.rollout.strategy import Strategy
 
 _DAYS = tuple(Weekday)
 
@@ -45,7 +46,9 @@ def hold_of(given: RolloutInput) -> Hold | None:
             reason=Reason.PAUSED,
             words="spec.rollout.paused is true; it goes on when that is set to false",
         )
-    for window in spec.freezes:
+    direct = rollout is not None and rollout.strategy == Strategy.DIRECT
+    # The way back, and what somebody promotes by hand, does not wait for the calendar.
+    for window in () if direct else spec.freezes:
         until = frozen_until(window, given.now)
         if until is not None:
             why = f" ({window.reason})" if window.reason else ""

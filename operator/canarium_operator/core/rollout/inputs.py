@@ -150,9 +150,11 @@ def without(retiring: list[RetiringRevision], revision: str) -> list[RetiringRev
     return [entry for entry in retiring if entry.revision != revision]
 
 
-def retire(given: RolloutInput, revision: str, reason: Reason) -> list[RetiringRevision]:
+def retire(
+    given: RolloutInput, revision: str, reason: Reason, keep_for: timedelta | None = None
+) -> list[RetiringRevision]:
     """Give the draining revisions with one more."""
-    entry = RetiringRevision(revision=revision, since=given.now, reason=reason)
+    entry = RetiringRevision(revision=revision, since=given.now, reason=reason, keep_for=keep_for)
     return [*without(given.status.retiring, revision), entry][-MAX_FAILED_REVISIONS:]
 
 

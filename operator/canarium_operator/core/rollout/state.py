@@ -143,8 +143,8 @@ def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool
             return Phase.PAUSED
         untried = status.rollout.step == 1 and status.rollout.prepared_step == 0
         return Phase.LOADING if untried else Phase.CANARY
-    if status.retiring:
-        replaced = status.retiring[-1].reason == Reason.PROMOTED
+    if status.draining:
+        replaced = status.draining[-1].reason == Reason.PROMOTED
         return Phase.PROMOTING if replaced else Phase.ROLLING_BACK
     return Phase.PROMOTED if wanted == status.stable.revision else Phase.ABORTED
 

@@ -316,6 +316,7 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
         route is not None
         and route.accepted
         and route.weights.get(canary.revision, 0) == rollout.weight
+        and (current_step(given).kind is not StepKind.PREVIEW or canary.revision in route.reached)
     )
     if carried:
         fresh = [analysis.renew(check) for check in rollout.checks]

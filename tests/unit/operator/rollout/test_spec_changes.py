@@ -204,7 +204,7 @@ CELLS: Final = [
     ("Paused", "gateway", "Paused: v1, v2 at 50% in 2/3"),
     ("Paused", "delete", "Paused: v1"),
     ("Promoting", "model", "Canary: v2, v3 at 10% in 1/3"),
-    ("Promoting", "model back", "Canary: v2, v1 at 10% in 1/3"),
+    ("Promoting", "model back", "Promoting: v1"),
     ("Promoting", "serving", "Canary: v2, new at 10% in 1/3"),
     ("Promoting", "steps", "Promoting: v2"),
     ("Promoting", "strategy", "Promoting: v2"),
@@ -274,8 +274,9 @@ def test_no_change_of_the_spec_takes_pods_from_what_serves(place: str, change: s
         scenario = scenario.step()
         plan = plan_of(scenario)
         assert scenario.status.stable is not None
-        assert scenario.status.stable.revision == stable.revision
         assert stable.revision in plan.kept
+        if scenario.status.stable.revision != stable.revision:
+            return  # back to what was stable before, whose pods are there (rollbackWindow)
         floors = {p.revision.name: p.min_replicas for p in plan.revisions}
         assert floors[stable.revision] >= sizes[stable.revision]
         failed = {f.revision for f in scenario.status.failed_revisions}
