@@ -40,6 +40,13 @@ class Command:
     revision: str = ""
     """Start of the revision that it is for; empty: whatever is under way."""
     step: int | None = None
+    note: str = ""
+    """What they wanted to say about it."""
+
+    @property
+    def signed(self) -> str:
+        """Who, with what they said."""
+        return f"{self.by} ({self.note})" if self.note else self.by
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,11 @@ class Refused:
 
 
 def parse(verb: str, value: str) -> Command:
-    """Read a command: the first word that may be a name says who, `revision=` and `step=` what it is for."""
-    words = value.split()
+    """Read a command: the first word that may be a name says who, `revision=` and `step=` what it is for, and what
+    follows ` -- ` is a note.
+    """
+    head, _, note = value.partition(" -- ")
+    words = head.split()
     options = dict(word.split("=", 1) for word in words if "=" in word)
     by = next((word for word in words if "=" not in word and _NAME.match(word)), UNKNOWN)
     step = options.get("step", "")
@@ -60,7 +70,8 @@ def parse(verb: str, value: str) -> Command:
         value=value,
         by=by[:100],
         revision=options.get("revision", "")[:64],
-        step=int(step) if step.isdigit() and len(step) < 4 else None,
+        step=int(step) if step.isdecimal() and len(step) < 4 else None,
+        note=" ".join(note.split()),
     )
 
 
@@ -74,22 +85,19 @@ def obey(given: RolloutInput) -> Decision | None:
     }
     if not news:
         return None
-    if status.stable is None:
+    if status.observed_generation < 0:
         # Annotations of an object that has just been made, from git or a backup: their time is over.
         return _noted(given, {**status.handled_commands, **news})
     verb, value = next(iter(news.items()))
     command = parse(verb, value)
-    noted = {**status.handled_commands, verb: value}
-    if verb == "retry":
-        return _retry(given, command, noted)
-    carried_out = _under_way(given, command)
+    carried_out = _retry(given, command) if verb == "retry" else _under_way(given, command)
     if isinstance(carried_out, Refused):
         return transition(
             given,
             Reason.COMMAND_REFUSED,
-            f"{verb} by {command.by} does not apply: {carried_out.why}",
+            f"{verb} by {command.signed} does not apply: {carried_out.why}",
             warning=True,
-            handled_commands=noted,
+            handled_commands={**status.handled_commands, verb: value},
         )
     return carried_out
 
@@ -137,7 +145,9 @@ def _approve(
         return Refused(f"step {rollout.step} needs no approval")
     if is_approved(given, rollout):
         return Refused(f"step {rollout.step} is approved already")
-    message = f"step {rollout.step}/{rollout.steps} of {display(canary)} approved by {command.by}"
+    message = (
+        f"step {rollout.step}/{rollout.steps} of {display(canary)} approved by {command.signed}"
+    )
     return transition(
         given,
         Reason.APPROVED,
@@ -152,7 +162,7 @@ def _pause(
 ) -> Decision | Refused:
     if rollout.paused_by:
         return Refused(f"{rollout.paused_by} has paused it already")
-    message = f"{display(canary)} held at {rollout.weight}% by {command.by}"
+    message = f"{display(canary)} held at {rollout.weight}% by {command.signed}"
     changes = {"paused_by": command.by, "paused_at": rollout.paused_at or given.now}
     return transition(
         given,
@@ -170,7 +180,7 @@ def _resume(
         return Refused("spec.rollout.paused is true: set it to false in the manifest")
     if not rollout.paused_by:
         return Refused("nobody has paused it by command")
-    message = f"{display(canary)} goes on, resumed by {command.by}"
+    message = f"{display(canary)} goes on, resumed by {command.signed}"
     return transition(
         given,
         Reason.ROLLOUT_RESUMED,
@@ -185,7 +195,9 @@ def _skip(
 ) -> Decision | Refused:
     if rollout.step == rollout.steps:
         return Refused("the last step cannot be skipped: use promote")
-    message = f"step {rollout.step}/{rollout.steps} of {display(canary)} skipped by {command.by}"
+    message = (
+        f"step {rollout.step}/{rollout.steps} of {display(canary)} skipped by {command.signed}"
+    )
     following = {"step": rollout.step + 1, "step_started_at": None}
     return transition(
         given,
@@ -200,7 +212,7 @@ def _skip(
 def _abort(
     given: RolloutInput, command: Command, canary: RevisionStatus, rollout: RolloutStatus
 ) -> Decision | Refused:
-    message = f"aborted by {command.by}"
+    message = f"aborted by {command.signed}"
     recorded = _recorded(given, command, f"{display(canary)} {message} at {rollout.weight}%")
     return roll_back(
         with_status(given, given.status.model_copy(update=recorded)),
@@ -214,7 +226,9 @@ def _promote(
 ) -> Decision | Refused:
     if rollout.strategy == Strategy.DIRECT:
         return Refused("it is on its way to 100% already")
-    message = f"{display(canary)} goes to 100% without further checks, promoted by {command.by}"
+    if given.spec.rollout.paused:
+        return Refused("spec.rollout.paused is true: set it to false in the manifest first")
+    message = f"{display(canary)} goes to 100% without further checks, promoted by {command.signed}"
     weights = [step.weight for step in steps_of(given.spec.rollout, Strategy.DIRECT)]
     changes = {
         "strategy": Strategy.DIRECT,
@@ -224,6 +238,7 @@ def _promote(
         "prepared_step": 0,
         "step_started_at": None,
         "checks": [],
+        "gates": [],
         "paused_at": None,
         "paused_by": "",
     }
@@ -237,12 +252,16 @@ def _promote(
     )
 
 
-def _retry(given: RolloutInput, command: Command, noted: dict[str, str]) -> Decision:
+def _retry(given: RolloutInput, command: Command) -> Decision | Refused:
     """Forget the failure of the wanted revision."""
     status, wanted = given.status, given.wanted
-    if wanted is None or failure_of(status, wanted) is None:
-        return _noted(given, noted)
-    message = f"{wanted.display} may be tried again, says {command.by}"
+    if wanted is None:
+        return Refused("the spec names no revision that could be tried")
+    if not wanted.name.startswith(command.revision):
+        return Refused(f"it names revision {command.revision}, but the spec names {wanted.display}")
+    if failure_of(status, wanted) is None:
+        return Refused(f"{wanted.display} has not failed under this object")
+    message = f"{wanted.display} may be tried again, says {command.signed}"
     return transition(
         given,
         Reason.ROLLOUT_RETRIED,

@@ -5,13 +5,13 @@ of a step (pause, `maxWait`, the progress deadline) stand still meanwhile.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from canarium_api.conditions import Reason
-from canarium_api.rollout import FreezeWindow, Weekday
-from canarium_api.status import RolloutStatus
+from canarium_api.rollout import Approval, FreezeWindow, Weekday
+from canarium_api.status import MAX_ACTIONS, Action, RevisionStatus, RolloutStatus
 from canarium_operator.core.rollout.inputs import (
     POLL,
     RESYNC,
@@ -85,11 +85,13 @@ def frozen_until(window: FreezeWindow, now: datetime) -> datetime | None:
     for day in (local.date(), local.date() - timedelta(days=1)):
         if window.days and _DAYS[day.weekday()] not in window.days:
             continue
-        begin = datetime.combine(day, _time(window.from_), zone)
         last = day if window.to > window.from_ else day + timedelta(days=1)
-        end = datetime.combine(last, _time(window.to), zone)
-        if begin <= local < end:
-            return end.astimezone(now.tzinfo)
+        # Instants are compared in UTC: two times of one zone would be compared as a wall clock shows them, which
+        # shows an hour twice in autumn.
+        begin = datetime.combine(day, _time(window.from_), zone).astimezone(UTC)
+        end = datetime.combine(last, _time(window.to), zone).astimezone(UTC)
+        if begin <= now < end:
+            return end
     return None
 
 
@@ -127,11 +129,13 @@ def released(given: RolloutInput) -> dict[str, Any]:
     """Give the changes of a status whose rollout goes on: its clocks are moved on by the time that was held."""
     rollout = given.status.rollout
     assert rollout is not None  # noqa: S101 - asked only while there is one
-    held = given.now - rollout.paused_at if rollout.paused_at is not None else timedelta(0)
-    held = max(held, timedelta(0))
+    held_since = rollout.paused_at if rollout.paused_at is not None else given.now
 
     def later(at: datetime | None) -> datetime | None:
-        return at + held if at is not None else None
+        """Move a clock on by the part of the hold that it ran in: one that began meanwhile begins now."""
+        if at is None:
+            return None
+        return at + max(given.now - max(held_since, at), timedelta(0))
 
     return {
         "rollout": rollout.model_copy(
@@ -172,10 +176,13 @@ def awaits_approval(given: RolloutInput, rollout: RolloutStatus, summary: str) -
         rollout: of the status.
         summary: what the checks say, for whoever approves.
     """
-    if not current_step(given).approval or is_approved(given, rollout):
+    if not current_step(given).approval or rollout.approved_step == rollout.step:
         return None
     canary = given.status.canary
     assert canary is not None  # noqa: S101 - a rollout has one
+    consent = _consent(given, rollout)
+    if consent is not None:
+        return _approved_in_spec(given, canary, rollout, consent)
     if rollout.asked_step != rollout.step:
         return transition(
             given,
@@ -194,10 +201,41 @@ def awaits_approval(given: RolloutInput, rollout: RolloutStatus, summary: str) -
 
 def is_approved(given: RolloutInput, rollout: RolloutStatus) -> bool:
     """Tell whether the end of the present step is approved, by command or in the spec."""
-    if rollout.approved_step == rollout.step:
-        return True
+    return rollout.approved_step == rollout.step or _consent(given, rollout) is not None
+
+
+def _consent(given: RolloutInput, rollout: RolloutStatus) -> Approval | None:
+    """Find the approval of the present step in the spec."""
     version = given.status.canary.model_version if given.status.canary is not None else ""
-    return any(
-        approval.version == version and approval.step in (None, rollout.step)
-        for approval in given.spec.rollout.approvals
+    return next(
+        (
+            approval
+            for approval in given.spec.rollout.approvals
+            if approval.version == version and approval.step in (None, rollout.step)
+        ),
+        None,
+    )
+
+
+def _approved_in_spec(
+    given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus, consent: Approval
+) -> Decision:
+    """Record who has approved the step, as for a command."""
+    by = consent.by or "somebody"
+    place = f"step {rollout.step}/{rollout.steps} of {display(canary)}"
+    message = f"{place} approved by {by} in spec.rollout.approvals"
+    action = Action(
+        verb="approve",
+        by=by[:100],
+        at=given.now,
+        revision=canary.revision,
+        step=rollout.step,
+        message=message[:500],
+    )
+    return transition(
+        given,
+        Reason.APPROVED,
+        message,
+        rollout=rollout.model_copy(update={"approved_step": rollout.step}),
+        actions=[*given.status.actions, action][-MAX_ACTIONS:],
     )

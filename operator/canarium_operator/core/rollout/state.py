@@ -29,7 +29,9 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
     Reason.DEPLOYED: (frozenset({Phase.LOADING}), frozenset({Phase.PROMOTED, Phase.ABORTED})),
     # a canary
     Reason.ROLLOUT_STARTED: (
-        frozenset({Phase.PROMOTED, Phase.ABORTED, Phase.PROMOTING, Phase.ROLLING_BACK}),
+        frozenset(
+            {Phase.PROMOTED, Phase.ABORTED, Phase.PROMOTING, Phase.ROLLING_BACK, Phase.PAUSED}
+        ),
         frozenset({Phase.LOADING}),
     ),
     Reason.WEIGHT_CHANGED: (frozenset({Phase.LOADING, Phase.CANARY}), frozenset({Phase.CANARY})),
@@ -141,7 +143,8 @@ def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool
     if status.canary is not None and status.rollout is not None:
         if status.rollout.paused_at is not None:
             return Phase.PAUSED
-        untried = status.rollout.step == 1 and status.rollout.prepared_step == 0
+        rollout = status.rollout
+        untried = (rollout.step, rollout.prepared_step, rollout.weight) == (1, 0, 0)
         return Phase.LOADING if untried else Phase.CANARY
     if status.draining:
         replaced = status.draining[-1].reason == Reason.PROMOTED

@@ -159,6 +159,7 @@ def _replanned(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
             "step_started_at": None,
             "prepared_step": step if weights[step - 1] == rollout.weight > 0 else 0,
             "approved_step": 0,
+            "asked_step": 0,
             # An untried first step may lie above the weight that is carried: wait for it at the old weight.
             "weight": min(rollout.weight, weights[step - 1]),
         }
@@ -183,7 +184,8 @@ def _capacity_lost(
     given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus
 ) -> Decision | None:
     """Give the traffic to stable while no pod of the canary is ready; the step starts over when they are back."""
-    if rollout.prepared_step == 0 or canary.ready_replicas > 0:
+    carries_nothing = rollout.prepared_step == 0 and rollout.weight == 0
+    if carries_nothing or canary.ready_replicas > 0:
         return None
     return transition(
         given,

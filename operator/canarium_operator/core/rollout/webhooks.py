@@ -20,6 +20,7 @@ from canarium_operator.core.rollout.inputs import (
     sooner,
     with_status,
 )
+from canarium_operator.core.rollout.strategy import Strategy
 
 
 def due_gates(given: RolloutInput) -> tuple[WebhookGate, ...]:
@@ -45,7 +46,9 @@ def due_gates(given: RolloutInput) -> tuple[WebhookGate, ...]:
 
 
 def gates_of(given: RolloutInput, rollout: RolloutStatus) -> list[WebhookGate]:
-    """Give the systems that are asked at the present step."""
+    """Give the systems that are asked at the present step; none on a way back, or where somebody promotes at once."""
+    if rollout.strategy == Strategy.DIRECT:
+        return []
     return [g for g in given.spec.rollout.gates if g.steps is None or rollout.step in g.steps]
 
 

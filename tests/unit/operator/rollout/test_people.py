@@ -106,7 +106,7 @@ def test_a_paused_rollout_keeps_its_weight_and_its_clock_stands_still() -> None:
     world = world.later(1).settle()
     assert world.status.rollout is not None
     assert world.status.rollout.step == 2
-    assert [a.verb for a in world.status.actions] == ["pause", "resume"]
+    assert [a.verb for a in world.status.actions] == ["pause", "resume", "approve"]
 
 
 def test_a_pause_in_the_spec_wins_over_resume() -> None:
