@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from canarium_operator.core.naming import COMMANDS
 from canarium_operator.core.observation import LoadProblem, RouteState
 from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.queries import QueryFailure
@@ -41,6 +42,14 @@ AUTOSCALINGS: dict[str, dict[str, int]] = {
     "one": {"minReplicas": 1, "maxReplicas": 1},
     "many": {"minReplicas": 5, "maxReplicas": 6},
 }
+FREEZE = ("12:03", "12:20")
+"""Soon after the beginning of all lives, and over before long."""
+HOLDS: dict[str, dict[str, Any]] = {
+    "": {},
+    "paused": {"paused": True},
+    "frozen": {"freezes": [{"from": FREEZE[0], "to": FREEZE[1]}]},
+    "approved": {"approvals": [{"version": v, "step": 1} for v in VERSIONS]},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +61,22 @@ class Wish:
     analysis: str = "usual"
     autoscaling: str = "usual"
     drain: str = "30s"
+    approval: bool = False
+    """The first step ends only when somebody approves."""
+    hold: str = ""
 
     def spec(self) -> Any:
         """Build the spec."""
+        steps: list[dict[str, Any]] = [{"weight": w, "pause": p} for w, p in STEPS[self.steps]]
+        steps[0]["approval"] = self.approval
         return make_spec(
             self.version,
             autoscaling=AUTOSCALINGS[self.autoscaling],
             rollout={
-                "canary": {"steps": [{"weight": w, "pause": p} for w, p in STEPS[self.steps]]},
+                "canary": {"steps": steps},
                 "analysis": ANALYSES[self.analysis],
                 "scaleDownDelay": self.drain,
+                **HOLDS[self.hold],
             },
         )
 
@@ -136,14 +151,15 @@ class Refuse:
 
 
 @dataclass(frozen=True)
-class Retry:
-    """The user sets the retry annotation."""
+class Ask:
+    """Somebody sets the annotation of a command."""
 
+    verb: str
     value: str
 
     def happen(self, world: Scenario) -> Scenario:
         """Give the world after it."""
-        return replace(world, commands={"retry": self.value})
+        return replace(world, commands={**world.commands, self.verb: self.value})
 
 
 @dataclass(frozen=True)
@@ -228,9 +244,7 @@ class Prometheus:
         return replace(world, failure=self.failure)
 
 
-Action = (
-    Edit | Break | Refuse | Retry | Pass | Act | Pods | Route | Unreachable | Answer | Prometheus
-)
+Action = Edit | Break | Refuse | Ask | Pass | Act | Pods | Route | Unreachable | Answer | Prometheus
 
 wishes = st.builds(
     Wish,
@@ -239,6 +253,8 @@ wishes = st.builds(
     analysis=st.sampled_from(sorted(ANALYSES)) | st.just("usual"),
     autoscaling=st.sampled_from(sorted(AUTOSCALINGS)) | st.just("usual"),
     drain=st.sampled_from(("30s", "0s")),
+    approval=st.sampled_from((False, False, True)),
+    hold=st.sampled_from(("", "", "", *sorted(HOLDS))),
 )
 revisions = st.sampled_from(REVISIONS)
 roles = st.sampled_from((Role.CANARY, Role.CANARY, Role.STABLE, Role.OTHER))
@@ -270,6 +286,11 @@ onwards: st.SearchStrategy[Action] = st.builds(Pass, st.sampled_from((0.0, 1.0, 
 
 answers = st.builds(Answer, roles, traffics)
 pods = st.builds(Pods, roles, st.sampled_from((0, 0, 1, 2, 6)), problems)
+commands = st.builds(
+    Ask,
+    st.sampled_from(COMMANDS),
+    st.sampled_from(("alice 1", "bob 2", "2026-01-01", "alice 3 step=1", "eve 4 revision=ffff")),
+)
 troubles: st.SearchStrategy[Action] = st.one_of(
     *[answers] * 5,
     *[pods] * 2,
@@ -278,7 +299,7 @@ troubles: st.SearchStrategy[Action] = st.one_of(
     *[st.builds(Edit, wishes)] * 2,
     st.builds(Break, st.sampled_from((None, None, "spec.x: is wrong"))),
     st.builds(Refuse, st.sampled_from((None, None, "exceeded quota"))),
-    st.builds(Retry, st.sampled_from(("a", "b", "c"))),
+    *[commands] * 4,
     st.builds(Pass, st.sampled_from((601.0, 90_000.0, -MAX_BACKWARDS, -1.0))),
     st.builds(Act, st.booleans(), st.booleans()),
     st.builds(Route, routes),

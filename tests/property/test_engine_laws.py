@@ -13,6 +13,7 @@ from canarium_api import API_VERSION, KIND
 from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import (
+    MAX_ACTIONS,
     MAX_FAILED_REVISIONS,
     MAX_HISTORY,
     ModelDeploymentStatus,
@@ -22,21 +23,29 @@ from canarium_api.status import (
 from canarium_operator.core.plan import canary_replicas, make_plan
 from canarium_operator.core.rollout import analysis
 from canarium_operator.core.rollout.engine import advance
-from canarium_operator.core.rollout.inputs import RESYNC, RolloutInput, gate_opens_at
+from canarium_operator.core.rollout.inputs import (
+    RESYNC,
+    RolloutInput,
+    current_step,
+    gate_opens_at,
+)
 from canarium_operator.core.rollout.queries import QueryKind
 from canarium_operator.core.rollout.state import is_legal
+from canarium_operator.core.rollout.strategy import Strategy
 from canarium_operator.core.status import present
 from canarium_operator.testing.cluster import FakeCluster
 from canarium_operator.testing.objects import model_deployment
 from canarium_operator.testing.scenario import REF, Scenario
 
-from .engine_world import Action, Pass, Start, Wish, lives, wishes
+from .engine_world import FREEZE, Action, Pass, Start, Wish, lives, wishes
 
 EXAMPLES = min(5000, max(200, int(os.environ.get("SEEDS", "0"))))
 """SEEDS=5000 in the environment looks further."""
-MAX_PASSES = 12
-"""Passes after which one moment must have settled: the longest chain is a withdrawal, a start and a weight."""
+MAX_PASSES = 20
+"""Passes after which one moment must have settled: the longest chain is every command, a withdrawal, a start and a
+weight."""
 FORWARD = frozenset({Reason.STEP_PASSED, Reason.PROMOTED})
+ONWARDS = FORWARD | {Reason.ROLLOUT_STARTED, Reason.WEIGHT_CHANGED}
 
 
 def passes(world: Scenario) -> Iterator[tuple[RolloutInput, Scenario]]:
@@ -72,6 +81,8 @@ def test_the_laws_hold_in_every_life(life: list[Action], wish: Wish, start: Star
             steps_move_by_one_and_only_forward(given_, after.status)
             only_evidence_moves_a_rollout_on(given_, after.status)
             failures_are_remembered(before, after.status, failed)
+            nothing_moves_on_while_it_is_held(given_, after.status)
+            commands_are_carried_out_once(given_, after.status)
             conditions_agree(given_, after.status)
             the_status_can_be_stored(after.status)
             the_plan_keeps_what_serves(given_, after.status)
@@ -141,8 +152,11 @@ def steps_move_by_one_and_only_forward(given_: RolloutInput, after: ModelDeploym
     moved = after.rollout.step - before.rollout.step
     if after.epoch == before.epoch:
         assert moved == 0
+    elif reason == Reason.PROMOTED_BY_USER:
+        assert (after.rollout.step, after.rollout.weights) == (1, [100])
+        assert after.rollout.weight == before.rollout.weight
     elif reason != Reason.ROLLOUT_REPLANNED:
-        assert moved == (reason == Reason.STEP_PASSED)
+        assert moved == (reason in (Reason.STEP_PASSED, Reason.STEP_SKIPPED))
     if after.rollout.weight > before.rollout.weight:
         assert reason == Reason.WEIGHT_CHANGED
         reserved, scaling = after.rollout.reserved_replicas, given_.spec.autoscaling
@@ -177,6 +191,11 @@ def only_evidence_moves_a_rollout_on(given_: RolloutInput, after: ModelDeploymen
     if after.last_transition.reason == Reason.PROMOTED:
         assert rollout.weight == 100
         assert rollout.step == rollout.steps
+    if rollout.strategy == Strategy.DIRECT:
+        assert somebody_promoted(before) or was_stable(before)
+        return
+    if current_step(given_).approval:
+        assert rollout.approved_step == rollout.step
     known = {check.name: check for check in rollout.checks}
     for metric in given_.spec.rollout.analysis.metrics:
         if given_.readings:
@@ -187,6 +206,59 @@ def only_evidence_moves_a_rollout_on(given_: RolloutInput, after: ModelDeploymen
         assert check.measured_at is not None
         assert check.measured_at >= opens_at
         assert check.limit == analysis.describe_limits(metric)
+
+
+def somebody_promoted(status: ModelDeploymentStatus) -> bool:
+    """Tell whether the canary goes to 100 % because somebody said so."""
+    assert status.canary is not None
+    return ("promote", status.canary.revision) in {(a.verb, a.revision) for a in status.actions}
+
+
+def was_stable(status: ModelDeploymentStatus) -> bool:
+    """Tell whether the canary was stable before."""
+    assert status.canary is not None
+    good = {e.revision for e in status.history if e.outcome in ("Deployed", "Promoted")}
+    return status.canary.revision in good
+
+
+def nothing_moves_on_while_it_is_held(given_: RolloutInput, after: ModelDeploymentStatus) -> None:
+    """No rollout starts, no weight rises and no step passes during a pause or a freeze."""
+    before, spec = given_.status, given_.spec.rollout
+    if after.epoch == before.epoch or after.last_transition is None:
+        return
+    if after.last_transition.reason not in ONWARDS:
+        return
+    assert not spec.paused
+    assert before.rollout is None or before.rollout.paused_by == ""
+    assert after.rollout is None or after.rollout.paused_at is None
+    direct = Strategy.DIRECT in {r.strategy for r in (before.rollout, after.rollout) if r}
+    if spec.freezes and not direct:
+        assert not FREEZE[0] <= f"{given_.now:%H:%M}" < FREEZE[1]
+
+
+def commands_are_carried_out_once(given_: RolloutInput, after: ModelDeploymentStatus) -> None:
+    """Each new value is one transition, which notes it and says by whom, or refuses it and changes nothing else."""
+    before = given_.status
+    if after == before:
+        assert dict(given_.commands).items() <= after.handled_commands.items()
+    if after.handled_commands == before.handled_commands or before.observed_generation < 0:
+        return
+    changed = after.handled_commands.items() - before.handled_commands.items()
+    [(verb, value)] = changed
+    assert given_.commands[verb] == value
+    assert before.handled_commands.get(verb) != value
+    assert after.epoch == before.epoch + 1
+    assert after.last_transition is not None
+    by = "somebody" if value.startswith("2026") else value.split()[0]
+    assert by in after.last_transition.message
+    if after.last_transition.reason == Reason.COMMAND_REFUSED:
+        assert facts(after) == facts(before)
+        assert after.actions == before.actions
+    else:
+        assert after.actions
+        assert (after.actions[-1].verb, after.actions[-1].by) == (verb, by)
+        assert "ffff" not in value
+    assert len(after.actions) <= MAX_ACTIONS
 
 
 def is_good(given_: RolloutInput, metric: MetricSpec) -> bool:

@@ -17,7 +17,7 @@ from canarium_operator.core.resources import route
 from canarium_operator.core.rollout.state import is_legal
 from canarium_operator.testing.cluster import Call, FakeCluster
 
-BACK = frozenset({Reason.ROLLOUT_REPLANNED, Reason.ROLLOUT_STARTED})
+BACK = frozenset({Reason.ROLLOUT_REPLANNED, Reason.ROLLOUT_STARTED, Reason.PROMOTED_BY_USER})
 """Transitions after which a step may be lower than before."""
 
 
@@ -38,6 +38,8 @@ class Monitor:
         """(canary, step) of each StepStarted."""
         self.retried: set[str] = set()
         """Revisions that the user asked to be tried again."""
+        self.handled: set[tuple[str, str]] = set()
+        """Commands that were carried out or refused."""
         self.promoted: list[str] = []
         self.max_weight: dict[str, int] = {}
         """Highest weight that the route ever gave to a revision, while it was a canary."""
@@ -111,6 +113,9 @@ class Monitor:
         assert is_legal(reason, before.phase, status.phase), (
             f"{reason} may not lead from {before.phase} to {status.phase}"
         )
+        for verb, value in status.handled_commands.items() - before.handled_commands.items():
+            assert (verb, value) not in self.handled, f"{verb} {value!r} is carried out twice"
+            self.handled.add((verb, value))
         if reason is Reason.ROLLOUT_RETRIED:
             self.retried |= {f.revision for f in before.failed_revisions} - {
                 f.revision for f in status.failed_revisions
@@ -139,7 +144,8 @@ class Monitor:
             self.retried.discard(canary.revision)
         elif reason not in BACK:
             assert before.rollout is not None
-            assert rollout.step - before.rollout.step == (reason is Reason.STEP_PASSED)
+            onwards = reason in (Reason.STEP_PASSED, Reason.STEP_SKIPPED)
+            assert rollout.step - before.rollout.step == onwards
         if reason is Reason.STEP_STARTED:
             assert self.route_weights().get(canary.revision) == rollout.weight
             self.steps.append((canary.revision, rollout.step))

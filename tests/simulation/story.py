@@ -7,9 +7,11 @@ The deadlines of the specs are longer than all faults together, so that a good r
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any, Final
 
+from canarium_api.conditions import Reason
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.errors import (
@@ -96,7 +98,11 @@ class Story:
     def _rollout(self) -> dict[str, Any]:
         random = self.random
         weights = sorted(random.sample((1, 5, 10, 25, 50, 75, 100), random.randint(1, 3)))
-        steps = [{"weight": w, "pause": f"{random.choice((0, 15, 30))}s"} for w in weights]
+        steps: list[dict[str, Any]] = [
+            {"weight": w, "pause": f"{random.choice((0, 15, 30))}s"} for w in weights
+        ]
+        if random.random() < 0.2:
+            random.choice(steps)["approval"] = True
         metrics = random.choice(
             (
                 [{"name": "error-rate"}, {"name": "latency-p95"}],
@@ -258,11 +264,9 @@ class Story:
             self.put(model)
 
         def retry() -> None:
-            self.world.cluster.annotate(
-                REF, naming.command_annotation("retry"), str(random.random())
-            )
+            self._ask("retry")
 
-        match random.randint(0, 9):
+        match random.randint(0, 13):
             case 0:
                 return third, [("a third version", lambda: self.put(third))]
             case 1:
@@ -279,8 +283,30 @@ class Story:
                 ]
             case 5:
                 return model, [("a retry", retry), ("another retry", retry)]
+            case 6 | 7 | 8 | 9:
+                return model, self._commands()
             case _:
                 return model, []
+
+    def _commands(self) -> list[tuple[str, Callable[[], Any]]]:
+        """Choose what people ask for on the way; none of it changes the end, but some of it hastens it."""
+        verbs = [("pause", "resume"), ("skip",), ("skip", "skip"), ("abort", "retry")]
+        if self.model.good:
+            verbs += [("promote",), ("pause", "promote")]
+        chosen = self.random.choice(verbs)
+        return [(f"canarium {verb}", partial(self._ask, verb)) for verb in chosen]
+
+    def _ask(self, verb: str) -> None:
+        self.world.cluster.annotate(
+            REF, naming.command_annotation(verb), f"alice {self.random.random()}"
+        )
+
+    def _approve(self) -> None:
+        """Look every now and then whether an approval is asked for, and give it."""
+        rollout = self.world.status.get("rollout") or {}
+        if rollout.get("blockedOn") == Reason.AWAITING_APPROVAL:
+            self._ask("approve")
+        self.world.at(self.random.uniform(10, 60), "an approver looks", self._approve)
 
     # --- from the beginning to the end
 
@@ -297,6 +323,8 @@ class Story:
         for number, (what, edit) in enumerate(edits):
             world.at(self.random.uniform(60 * number, 60 * number + 60), f"user: {what}", edit)
         self._troubles()
+        if any(step.get("approval") for step in self.rollout["canary"]["steps"]):
+            self._approve()
         await world.run(FAULTS_LAST + 1)
         await world.run(PATIENCE, lambda: self._is_over(last))
         await world.run(400)
