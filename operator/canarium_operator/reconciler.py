@@ -24,7 +24,7 @@ from canarium_operator.core.plan import make_plan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.answers import GateAnswer
-from canarium_operator.core.rollout.contract import due_probes
+from canarium_operator.core.rollout.contract import Probe, due_probes
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import (
     Decision,
@@ -313,14 +313,15 @@ class Reconciler:
 
     async def _probe(self, given: RolloutInput) -> dict[str, SignatureAnswer]:
         """Ask pods for the inputs and outputs of their models, once for each revision; silence is an answer too."""
-        answers: dict[str, SignatureAnswer] = {}
-        for probe in due_probes(given):
+
+        async def ask(probe: Probe) -> tuple[str, SignatureAnswer]:
             try:
-                answer = await self._cluster.signature(given.ref, probe.revision, probe.model)
-                answers[probe.revision] = answer
+                told = await self._cluster.signature(given.ref, probe.revision, probe.model)
             except (ClusterError, ProbeError) as error:
-                answers[probe.revision] = ProbeFailure(message=str(error))
-        return answers
+                return probe.revision, ProbeFailure(message=str(error))
+            return probe.revision, told
+
+        return dict(await asyncio.gather(*map(ask, due_probes(given))))
 
     async def _ask(self, given: RolloutInput) -> dict[str, GateAnswer]:
         """Ask the outside systems that are due."""
