@@ -65,7 +65,7 @@ verify: $(STAMP) ## fail when generated files are stale
 
 # --- the real things
 
-.PHONY: isolate cluster cluster-down e2e lifecycle test ci demo bench
+.PHONY: isolate cluster cluster-down e2e kills lifecycle test ci demo bench
 isolate: $(STAMP) ## install operator and runtime alone: neither may bring the other's libraries
 	$(BIN)/python tests/isolation.py
 cluster: system ## bring the test cluster up and load both images; CLUSTER=name
@@ -80,6 +80,8 @@ e2e: cluster ## contract and end-to-end tests on the test cluster; ARGS='-k prom
 	CANARIUM_TEST_KUBECONFIG=$$($(BIN)/python -m canarium_devcluster kubeconfig --name $(CLUSTER)) \
 	$(BIN)/pytest -v -m cluster tests/contract tests/e2e --junitxml=build/e2e/results.xml $(ARGS); \
 	status=$$?; $(BIN)/python -m canarium_devcluster down --name $(CLUSTER); exit $$status
+kills: ## end the operator 200 times at random moments of real rollouts; log and figures in build/kills
+	@KILLS=$${KILLS:-200} $(MAKE) e2e ARGS='-k survive_kills'
 lifecycle: system ## tests of the embedded cluster itself: two at once, kill -9, nothing left behind
 	$(BIN)/pytest -v -m cluster tests/devcluster
 test: unit sim e2e lifecycle ## everything: quick tests, simulation, real cluster

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +41,14 @@ class ClusterInfo:
     prometheus: str
 
 
+def free_port() -> int:
+    """Find a port of loopback that nobody uses: another run of these tests may be under way beside this one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @dataclass
 class OperatorProcess:
     """An operator outside the cluster, that can be killed without mercy."""
@@ -57,7 +66,7 @@ class OperatorProcess:
             **os.environ,
             "CANARIUM_PROMETHEUS_URL": self.cluster.prometheus,
             "CANARIUM_METRICS_PORT": "0",
-            "CANARIUM_HEALTH_PORT": "18181",
+            "CANARIUM_HEALTH_PORT": str(free_port()),
             "CANARIUM_LOG_LEVEL": "info",
         }
         with self.log.open("ab") as log:

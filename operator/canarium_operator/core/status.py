@@ -95,6 +95,8 @@ def _message(
             status.last_transition.message if status.last_transition is not None else ""
         )
         return f"{place}: {waiting}"
+    if phase is Phase.ROLLING_BACK and status.history:
+        return f"{status.history[-1].message}; {decision.waiting}".removesuffix("; ")
     if decision.waiting:
         return decision.waiting
     if phase is Phase.PROMOTED and status.stable is not None:

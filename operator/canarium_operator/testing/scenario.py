@@ -191,6 +191,11 @@ class Scenario:
         msg = f"not settled after {limit} passes: {scenario.status.message}"
         raise AssertionError(msg)
 
+    def answered(self, gate: str, message: str) -> Self:
+        """Let an outside system answer in one pass, without approving."""
+        answer = GateAnswer(message=message)
+        return replace(replace(self, gate_answers={gate: answer}).step(), gate_answers={})
+
     def later(self, seconds: float) -> Self:
         """Let time pass."""
         return replace(self, now=self.now + timedelta(seconds=seconds))

@@ -139,6 +139,11 @@ def assess(
     return _judge_alone(draft, metric, spec, subject, canary, stable)
 
 
+def _shown(value: float) -> float:
+    """Round to four digits: more would be noise in the status."""
+    return float(f"{value:.4g}")
+
+
 def _judge_alone(
     draft: Check,
     metric: MetricSpec,
@@ -195,8 +200,8 @@ def _compared(draft: Check, found: Comparison) -> Check:
     before = draft.evidence or Evidence()
     return draft.model_copy(
         update={
-            "effect": found.effect,
-            "interval": list(found.interval) if found.interval is not None else None,
+            "effect": _shown(found.effect) if found.effect is not None else None,
+            "interval": [_shown(edge) for edge in found.interval] if found.interval else None,
             "total_needed": found.needed,
             "evidence": before.model_copy(update={"log": found.log_evidence}),
         }
@@ -225,7 +230,7 @@ def judge(
     for check in checks:
         metric = with_defaults(metrics[check.name])
         if check.evidence is not None and check.measured_at is not None:
-            p_value = p_values.get(check.name, _chance(check))
+            p_value = _shown(p_values.get(check.name, _chance(check)))
             check = check.model_copy(update={"p_value": p_value})
             if p_value <= spec.alpha and _matters(metric, check):
                 judged.append(_with(check, Verdict.FAIL, _blame(metric, check)))
