@@ -50,6 +50,11 @@ COMMANDS: Final = {
             ("promote", "go to 100 % without further checks"),
         )
     },
+    "status": Command(
+        summary="where a rollout stands: phase, step, checks, what it waits for",
+        module="canarium_cli.status",
+        extra="cli",
+    ),
     "cluster": Command(
         summary="a real Kubernetes on this machine: up, down, status, logs, load, kubeconfig",
         module="canarium_devcluster.__main__",

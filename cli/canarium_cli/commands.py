@@ -1,5 +1,10 @@
-"""`canarium approve|pause|resume|skip|abort|retry|promote NAME`: acts on a rollout by one annotation."""
+"""`canarium approve|pause|resume|skip|abort|retry|promote NAME`: acts on a rollout by one annotation.
 
+The operator reads the annotation, does what it says or refuses it, and notes that in the status: there the answer is
+found. Exit status 0: done, or asked with `--wait 0`; 1: refused, not allowed, not found, or not answered in time.
+"""
+
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -23,6 +28,10 @@ _HELP: Final = {
 }
 _POLL: Final = 0.25
 """Seconds between two looks at the status."""
+_MAX_NAME: Final = 80
+"""Characters of who acts; the operator reads 200 characters of an annotation in all."""
+_MAX_NOTE: Final = 60
+"""Characters of `--message`."""
 
 
 def act(
@@ -31,6 +40,10 @@ def act(
     step: Annotated[
         int | None, typer.Option(help="Refuse unless this step is under way.", min=1)
     ] = None,
+    message: Annotated[
+        str,
+        typer.Option("-m", "--message", help=f"Why, for the history; at most {_MAX_NOTE} letters."),
+    ] = "",
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for the operator's answer; 0: do not wait.")
     ] = 30.0,
@@ -42,16 +55,42 @@ def act(
     space, _, short = name.rpartition("/")
     try:
         access = connect(kubeconfig, context)
-        code = _act(access, verb, space or namespace or access.namespace, short, step, wait)
+        code = _act(
+            access,
+            verb,
+            space or namespace or access.namespace,
+            short,
+            step=step,
+            note=message,
+            wait=wait,
+        )
     except AccessError as error:
         print(f"canarium {verb}: {error}", file=sys.stderr)
         code = 1
     raise typer.Exit(code)
 
 
+def signature(user: str) -> str:
+    """Write a user's name as one word that the operator takes for a name: a letter first, and no spaces."""
+    word = re.sub(r"[^\w.@:+/-]", "_", user, flags=re.ASCII)[:_MAX_NAME]
+    return word if word[:1].isalpha() else f"user:{word}"
+
+
 def _act(
-    access: Access, verb: str, namespace: str, name: str, step: int | None, wait: float
+    access: Access,
+    verb: str,
+    namespace: str,
+    name: str,
+    *,
+    step: int | None,
+    note: str,
+    wait: float,
 ) -> int:
+    note = " ".join(note.split())
+    if len(note) > _MAX_NOTE:
+        words = f"--message has {len(note)} characters, at most {_MAX_NOTE} are kept: shorten it"
+        print(f"canarium {verb}: {words}", file=sys.stderr)
+        return 2
     status = status_of(access.read(namespace, name))
     target = ""
     if verb != "retry":
@@ -61,40 +100,38 @@ def _act(
             return 1
         shown = step if step is not None else status.rollout.step
         target = f" revision={status.canary.revision[:8]} step={shown}"
-    value = f"{access.user()} {datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}{target}"
+    value = f"{signature(access.user())} {datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}{target}"
+    value += f" -- {note}" if note else ""
     access.annotate(namespace, name, f"{GROUP}/{verb}", value)
     if wait <= 0:
         print(f"{verb}: asked")
         return 0
-    return _await(access, verb, namespace, name, value, wait)
-
-
-def _await(access: Access, verb: str, namespace: str, name: str, value: str, wait: float) -> int:
-    """Wait until the operator has handled the command, and say what came of it."""
     end = time.monotonic() + wait
     while time.monotonic() < end:
-        status = status_of(access.read(namespace, name))
-        if status.handled_commands.get(verb) == value:
-            return _answer(verb, status, value)
+        now = status_of(access.read(namespace, name))
+        if now.handled_commands.get(verb) == value:
+            return _answer(verb, before=status, now=now)
         time.sleep(_POLL)
-    words = f"the operator has not answered within {wait:g} s: is it running? The command stays set"
+    words = (
+        f"the operator has not answered within {wait:g} s: is it running? It will act on the command "
+        f"when it is; to take that back: kubectl annotate mdep {name} -n {namespace} {GROUP}/{verb}-"
+    )
     print(f"canarium {verb}: {words}", file=sys.stderr)
     return 1
 
 
-def _answer(verb: str, status: ModelDeploymentStatus, value: str) -> int:
-    by = value.split()[0]
-    done = [a for a in status.actions if a.verb == verb and a.by == by[:100]]
-    last = status.last_transition
-    refused = last is not None and last.reason == Reason.COMMAND_REFUSED
-    if last is not None and refused and last.message.startswith(f"{verb} by "):
-        print(f"canarium {verb}: {last.message}", file=sys.stderr)
-        return 1
-    if not done:
-        print(f"{verb}: nothing to do; {status.message}")
+def _answer(verb: str, *, before: ModelDeploymentStatus, now: ModelDeploymentStatus) -> int:
+    """Say what came of a command that was handled: one that was carried out has left a new action."""
+    done = next((a for a in now.actions if a.verb == verb and a not in before.actions), None)
+    if done is not None:
+        print(f"{done.message}\n{now.message}")
         return 0
-    print(f"{done[-1].message}\n{status.message}")
-    return 0
+    last = now.last_transition
+    why = "it did not apply; the Event CommandRefused says why (kubectl describe)"
+    if last is not None and last.reason == Reason.COMMAND_REFUSED:
+        why = last.message
+    print(f"canarium {verb}: {why}\n{now.message}", file=sys.stderr)
+    return 1
 
 
 def main() -> int:

@@ -1,0 +1,105 @@
+"""`canarium status NAME`: where a ModelDeployment stands, in one screen."""
+
+import json
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from canarium_api.status import Check, ModelDeploymentStatus, RevisionStatus
+from canarium_cli.access import AccessError, connect, status_of
+
+_COLOURS: Final = {"Pass": "green", "Fail": "red", "Error": "red"}
+_ACTIONS: Final = 5
+"""How many of the latest actions are shown."""
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(help="NAME or NAMESPACE/NAME of the ModelDeployment.")],
+    namespace: Annotated[str | None, typer.Option("-n", "--namespace")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
+    kubeconfig: Annotated[str | None, typer.Option(help="File of the kubeconfig.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+) -> None:
+    """Show phase, revisions, step and checks of a ModelDeployment, and what people did to it lately."""
+    space, _, short = name.rpartition("/")
+    try:
+        access = connect(kubeconfig, context)
+        body = access.read(space or namespace or access.namespace, short)
+    except AccessError as error:
+        print(f"canarium status: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    if as_json:
+        print(json.dumps(body.get("status") or {}, indent=2))
+        return
+    show(body, Console(highlight=False))
+
+
+def show(body: dict[str, Any], console: Console) -> None:
+    """Print a ModelDeployment.
+
+    Args:
+        body: as the API server gives it.
+        console: where to.
+    """
+    found, meta = status_of(body), body["metadata"]
+    seen = found.observed_generation == meta.get("generation")
+    console.print(f"[bold]{meta['namespace']}/{meta['name']}[/bold]  {found.phase}", soft_wrap=True)
+    note = "" if seen else "the operator has not seen the present spec yet; before: "
+    console.print(f"{note}{found.message}", soft_wrap=True, markup=False)
+    console.print(_revisions(found))
+    if found.rollout is not None and found.rollout.checks:
+        console.print(_checks(found.rollout.checks))
+    for action in found.actions[-_ACTIONS:]:
+        line = f"{action.at:%Y-%m-%d %H:%M:%SZ}  {action.verb}: {action.message}"
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _revisions(found: ModelDeploymentStatus) -> Table:
+    table = Table("", "version", "revision", "pods", "weight", box=box.SIMPLE_HEAD)
+    rows: list[tuple[str, RevisionStatus | None]] = [
+        ("stable", found.stable),
+        ("canary", found.canary),
+    ]
+    for role, revision in rows:
+        if revision is not None:
+            table.add_row(
+                role,
+                revision.model_version,
+                revision.revision,
+                f"{revision.ready_replicas}/{revision.replicas}",
+                f"{revision.weight}%",
+            )
+    return table
+
+
+def _checks(checks: list[Check]) -> Table:
+    table = Table(
+        "check", "verdict", "value", "stable", "limit", "what it says", box=box.SIMPLE_HEAD
+    )
+    for check in checks:
+        colour = _COLOURS.get(check.verdict, "yellow")
+        table.add_row(
+            check.name,
+            f"[{colour}]{check.verdict}[/{colour}]",
+            _text(check.value),
+            _text(check.baseline),
+            _text(check.limit),
+            _text(check.message),
+        )
+    return table
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).replace("[", r"\[")
+
+
+def main() -> int:
+    """Run the command that `sys.argv` holds, and leave with its exit status."""
+    app(prog_name="canarium status")
+    return 0
