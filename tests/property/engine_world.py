@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from canarium_operator.core.naming import COMMANDS
 from canarium_operator.core.observation import LoadProblem, RouteState
 from canarium_operator.core.revision import revision_of
+from canarium_operator.core.rollout.inputs import ProbeFailure, SignatureAnswer
 from canarium_operator.core.rollout.queries import QueryFailure
+from canarium_operator.testing.cluster import SIGNATURE
 from canarium_operator.testing.scenario import IMAGE, Scenario, Traffic, make_spec
 
 VERSIONS = ("1", "2", "3")
@@ -61,6 +63,11 @@ class Wish:
     analysis: str = "usual"
     autoscaling: str = "usual"
     drain: str = "30s"
+    schema: str = "Refuse"
+    throughput: float | None = None
+    """Requests a second that a pod is said to answer."""
+    last_good: str = ""
+    """Version that git says is good."""
     approval: bool = False
     """The first step ends only when somebody approves."""
     hold: str = ""
@@ -77,8 +84,15 @@ class Wish:
                 "analysis": ANALYSES[self.analysis],
                 "scaleDownDelay": self.drain,
                 **HOLDS[self.hold],
+                "schemaChange": self.schema,
+                **({"capacity": {"requestsPerSecond": self.throughput}} if self.throughput else {}),
+                **({"lastGood": _model(self.last_good)} if self.last_good else {}),
             },
         )
+
+
+def _model(version: str) -> dict[str, str]:
+    return {"uri": f"https://models/fraud/{version}.onnx", "version": version}
 
 
 class Start(Enum):
@@ -234,6 +248,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Tell:
+    """Pods of a revision tell something else of their model, or nothing."""
+
+    role: Role
+    signature: SignatureAnswer
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return replace(world, signatures={**world.signatures, self.role.who(world): self.signature})
+
+
+@dataclass(frozen=True)
+class Recreate:
+    """The user deletes the object, after all was done for its status, and makes it anew."""
+
+    def happen(self, world: Scenario) -> Scenario:
+        """Give the world after it."""
+        return world if world.problem is not None else world.act().recreated()
+
+
+@dataclass(frozen=True)
 class Prometheus:
     """Prometheus is away, or back."""
 
@@ -244,7 +279,21 @@ class Prometheus:
         return replace(world, failure=self.failure)
 
 
-Action = Edit | Break | Refuse | Ask | Pass | Act | Pods | Route | Unreachable | Answer | Prometheus
+Action = (
+    Edit
+    | Break
+    | Refuse
+    | Ask
+    | Pass
+    | Act
+    | Pods
+    | Route
+    | Unreachable
+    | Answer
+    | Prometheus
+    | Tell
+    | Recreate
+)
 
 wishes = st.builds(
     Wish,
@@ -254,6 +303,9 @@ wishes = st.builds(
     autoscaling=st.sampled_from(sorted(AUTOSCALINGS)) | st.just("usual"),
     drain=st.sampled_from(("30s", "0s")),
     approval=st.sampled_from((False, False, True)),
+    schema=st.sampled_from(("Refuse", "Refuse", "Allow")),
+    throughput=st.sampled_from((None, None, 3.0, 100.0)),
+    last_good=st.sampled_from(("", "", *VERSIONS)),
     hold=st.sampled_from(("", "", "", *sorted(HOLDS))),
 )
 revisions = st.sampled_from(REVISIONS)
@@ -284,6 +336,14 @@ obedient: st.SearchStrategy[Action] = st.just(Act(ready=True, accepted=True))
 onwards: st.SearchStrategy[Action] = st.builds(Pass, st.sampled_from((0.0, 1.0, 10.0, 31.0, 61.0)))
 """What happens most of the time, so that rollouts come far."""
 
+signatures = st.sampled_from(
+    (
+        SIGNATURE,
+        SIGNATURE.model_copy(update={"inputs": []}),
+        SIGNATURE.model_copy(update={"outputs": []}),
+        ProbeFailure(message="no endpoints"),
+    )
+)
 answers = st.builds(Answer, roles, traffics)
 pods = st.builds(Pods, roles, st.sampled_from((0, 0, 1, 2, 6)), problems)
 commands = st.builds(
@@ -296,6 +356,8 @@ troubles: st.SearchStrategy[Action] = st.one_of(
     *[pods] * 2,
     st.builds(Prometheus, st.sampled_from((None, None, QueryFailure(message="timed out")))),
     st.builds(Unreachable, roles),
+    st.builds(Tell, roles, signatures),
+    st.just(Recreate()),
     *[st.builds(Edit, wishes)] * 2,
     st.builds(Break, st.sampled_from((None, None, "spec.x: is wrong"))),
     st.builds(Refuse, st.sampled_from((None, None, "exceeded quota"))),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from canarium_api import API_VERSION, KIND
 from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import ConditionType, Reason
+from canarium_api.rollout import SchemaChange
 from canarium_api.status import (
     MAX_ACTIONS,
     MAX_FAILED_REVISIONS,
@@ -22,6 +23,7 @@ from canarium_api.status import (
 )
 from canarium_operator.core.plan import canary_replicas, make_plan
 from canarium_operator.core.rollout import analysis
+from canarium_operator.core.rollout.contract import breaking_changes
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import (
     RESYNC,
@@ -75,6 +77,7 @@ def test_the_laws_hold_in_every_life(life: list[Action], wish: Wish, start: Star
         for given_, after in passes(world):
             before = given_.status
             no_traffic_waits_for_pods_that_are_gone(before, after.status)
+            traffic_moves_only_to_what_clients_can_talk_to(given_, after.status)
             the_decision_follows_from_the_input_alone(given_, after)
             the_wait_is_bounded(given_, after, set_back)
             transitions_are_legal_and_numbered(before, after.status)
@@ -172,6 +175,25 @@ def no_traffic_waits_for_pods_that_are_gone(
     """Once a moment has settled, a canary without a ready pod is asked to carry nothing."""
     if after == before and after.canary is not None and after.rollout is not None:
         assert after.canary.ready_replicas > 0 or after.rollout.weight == 0
+
+
+def traffic_moves_only_to_what_clients_can_talk_to(
+    given_: RolloutInput, after: ModelDeploymentStatus
+) -> None:
+    """Unless it is allowed, or a way back: both signatures are known and the new one breaks nothing."""
+    stable, canary, rollout = after.stable, after.canary, after.rollout
+    before = given_.status.rollout.prepared_step if given_.status.rollout is not None else 0
+    if stable is None or canary is None or rollout is None or rollout.prepared_step <= before:
+        return
+    if given_.spec.rollout.schema_change is SchemaChange.ALLOW:
+        return
+    if rollout.strategy == Strategy.DIRECT and canary.revision in {
+        entry.revision for entry in after.history
+    }:
+        return
+    assert stable.signature is not None
+    assert canary.signature is not None
+    assert breaking_changes(stable.signature, canary.signature) == []
 
 
 def only_evidence_moves_a_rollout_on(given_: RolloutInput, after: ModelDeploymentStatus) -> None:
