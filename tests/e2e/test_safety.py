@@ -81,3 +81,27 @@ def test_a_bad_commit_meets_the_last_good_revision_in_a_new_cluster_and_after_a_
         wait_for("answers", lambda: traffic.total > 100, 30)
         assert {r for r, code in traffic.answers if code == 200} == {status["stable"]["revision"]}
         assert traffic.failures() == {}, traffic.last_errors
+
+
+def test_no_weight_moves_before_the_pods_can_take_the_traffic_that_is_measured(
+    world: World,
+) -> None:
+    """A declared throughput that asks for more pods than allowed holds the step at 0 %; with a true one it goes on."""
+    world.deploy("1", models.good(1))
+    world.wait_phase("Promoted")
+    with world.traffic() as traffic:
+        wait_for("traffic that Prometheus has seen", lambda: traffic.total > 1500, 60)
+        tiny = quick_rollout(capacity={"requestsPerSecond": 0.001})
+        world.deploy("2", models.good(2), rollout=tiny)
+        status = world.wait(
+            "a canary that is too small",
+            lambda s: s.get("rollout", {}).get("blockedOn") == "AwaitingCapacity",
+        )
+        assert status["rollout"]["weight"] == 0
+        assert "autoscaling.maxReplicas allows 2: raise it" in status["message"]
+        assert condition(status, "CapacityReady") == "False/AwaitingCapacity"
+        world.deploy(
+            "2", models.good(2), rollout=quick_rollout(capacity={"requestsPerSecond": 1000})
+        )
+        world.wait("version 2 stable", lambda s: s["stable"]["modelVersion"] == "2", 120)
+        assert traffic.failures() == {}, traffic.last_errors

@@ -51,6 +51,8 @@ class Comparison:
     """What would break clients."""
     missing: str = ""
     """What is not known yet, in words; empty: all is known."""
+    skipped: bool = False
+    """Nothing is compared: the user allows every change, or it is the way back to a revision that was good."""
 
 
 def breaking_changes(old: SignatureStatus, new: SignatureStatus) -> list[str]:
@@ -131,9 +133,9 @@ def compare(given: RolloutInput) -> Comparison:
     assert stable is not None  # noqa: S101 - a canary runs beside a stable revision
     assert canary is not None  # noqa: S101
     if given.spec.rollout.schema_change is SchemaChange.ALLOW:
-        return Comparison()
+        return Comparison(skipped=True)
     if rollout is not None and rollout.strategy == Strategy.DIRECT and _was_stable(given, canary):
-        return Comparison()  # the way back to a revision that was good is never barred
+        return Comparison(skipped=True)
     for who in (canary, stable):
         if who.signature is None:
             answer = given.signatures.get(who.revision)
@@ -200,9 +202,9 @@ def compatibility(
     """Give status, reason and message of the condition Compatible; None where nothing is compared."""
     status, wanted = given.status, given.wanted
     if status.canary is not None and status.stable is not None:
-        if given.spec.rollout.schema_change is SchemaChange.ALLOW:
-            return None
         found = compare(given)
+        if found.skipped:
+            return None
         if found.missing:
             return "Unknown", Reason.AWAITING_SIGNATURE, found.missing
         who = f"{display(status.canary)} takes what clients of {display(status.stable)} send"
