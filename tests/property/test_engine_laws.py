@@ -182,9 +182,11 @@ def traffic_moves_only_to_what_clients_can_talk_to(
 ) -> None:
     """Unless it is allowed, or a way back: both signatures are known and the new one breaks nothing."""
     stable, canary, rollout = after.stable, after.canary, after.rollout
-    before = given_.status.rollout.prepared_step if given_.status.rollout is not None else 0
-    if stable is None or canary is None or rollout is None or rollout.prepared_step <= before:
+    if stable is None or canary is None or rollout is None or after.last_transition is None:
         return
+    moved = after.last_transition.reason in (Reason.WEIGHT_CHANGED, Reason.CANARY_PREPARED)
+    if after.epoch == given_.status.epoch or not moved:
+        return  # a share that it was given while every change was allowed stays until the check of it fails
     if given_.spec.rollout.schema_change is SchemaChange.ALLOW:
         return
     if rollout.strategy == Strategy.DIRECT and canary.revision in {
