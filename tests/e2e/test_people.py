@@ -1,5 +1,6 @@
 """People in the loop on a real cluster: every verb of the command line, a gate, and a notification."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e import models
-from tests.e2e.conftest import World, quick_rollout
+from tests.e2e.conftest import ROOT, World, quick_rollout
 from tests.e2e.kube import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -116,21 +118,51 @@ def test_a_freeze_window_and_a_paused_spec_hold_a_rollout(world: World) -> None:
     world.wait("step 2, approved in git", lambda s: (s.get("rollout") or {}).get("step") == 2)
 
 
+def test_the_policy_of_the_example_holds_people_to_their_own_names(world: World) -> None:
+    """And approvers to commands: the API server refuses the rest."""
+    world.deploy("1", models.good(1))
+    folder = ROOT / "examples" / "06-approval"
+    approvers = (folder / "approvers.yaml").read_text().replace("canarium-demo", world.namespace)
+    policy = (folder / "policy.yaml").read_text()
+    world.kubectl.apply(*yaml.safe_load_all(approvers), *yaml.safe_load_all(policy))
+    as_alice = ("--as", "alice", "--as-group", "canarium-approvers")
+
+    def annotate(value: str) -> str:
+        where = ("-n", world.namespace, "--overwrite")
+        words = ("annotate", "mdep", world.name, f"canarium.dev/abort={value}")
+        return world.kubectl.run(*words, *where, *as_alice, check=False)
+
+    try:
+        numbers = itertools.count()
+        wait_for("the policy", lambda: "annotated" not in annotate(f"bob {next(numbers)}"), 20)
+        assert "begins with the name of who gives it" in annotate("bob again")
+        assert "annotated" in annotate("alice 1")
+        version = json.dumps({"spec": {"model": {"version": "9"}}})
+        patch = ("patch", "mdep", world.name, "-n", world.namespace, "--type=merge", "-p", version)
+        assert "patched" not in world.kubectl.run(*patch, *as_alice, check=False)
+        assert "patched" in world.kubectl.run(*patch)
+    finally:
+        world.kubectl.run("delete", "-f", str(folder / "policy.yaml"), "--wait=false")
+
+
 class Outside:
     """A change board and a chat on loopback."""
 
     def __init__(self) -> None:
-        self.answer: dict[str, Any] = {"approved": False, "message": "waiting for Bob"}
+        self.answers: dict[int, dict[str, Any]] = {}
+        """What the change board says, by step; else that it waits."""
         self.posts: list[tuple[str, dict[str, Any]]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.posts.append((self.path, json.loads(body)))
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.posts.append((self.path, body))
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(json.dumps(outer.answer).encode())
+                waits = {"approved": False, "message": "waiting for Bob"}
+                answer = outer.answers.get(body.get("step", 0), waits)
+                self.wfile.write(json.dumps(answer).encode())
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
                 """Say nothing."""
@@ -177,11 +209,10 @@ def test_an_outside_system_holds_a_step_and_takes_a_canary_back(
     world.deploy("2", models.good(2), rollout=rollout)
     status = world.wait("the gate", lambda s: "waiting for Bob" in s["message"])
     assert status["rollout"]["blockedOn"] == "AwaitingGate"
-    outside.answer = {"approved": True}
-    world.wait("step 2", lambda s: s["rollout"]["step"] == 2)
-    outside.answer = {"abort": True, "message": "incident 4711"}
+    outside.answers = {1: {"approved": True}, 2: {"abort": True, "message": "incident 4711"}}
     status = world.wait_phase("Aborted")
-    assert status["failedRevisions"][0]["reason"] == "GateRefused"
+    [failure] = status["failedRevisions"]
+    assert (failure["reason"], failure["step"]) == ("GateRefused", 2)
     wait_for("the chat", outside.told, 20)
     assert len(outside.told()) == 1
     assert "GateRefused" in outside.told()[0]

@@ -83,7 +83,9 @@ def look(
     if blocking is None:
         blocking = (Reason.AWAITING_MEASUREMENT, stale[0])
     reason, check = blocking
-    gives_up_at = _gives_up_at(spec, check, opens_at)
+    # Where an approval has been asked for, the evidence was there: what is missing now is waited for.
+    asked = rollout.asked_step == rollout.step
+    gives_up_at = None if asked else _gives_up_at(spec, check, opens_at)
     next_check_at = now + timedelta(seconds=1) if stale else max(next_measurement, now)
     message = check.message or "not measured yet"
     end = "for as long as it takes"

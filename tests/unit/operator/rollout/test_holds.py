@@ -10,6 +10,7 @@ from canarium_api.conditions import ConditionType, Reason
 from canarium_api.rollout import FreezeWindow
 from canarium_api.status import Phase
 from canarium_operator.core.rollout import holds
+from canarium_operator.core.rollout.queries import QueryFailure
 from canarium_operator.testing.scenario import Scenario, Traffic
 
 from .test_people import ALICE, V2, asks, canary, last, spec
@@ -39,6 +40,19 @@ def test_pods_that_are_awaited_have_their_time_after_a_pause() -> None:
     assert resumed.later(600).step().status.failed_revisions[0].reason == (
         Reason.PROGRESS_DEADLINE_EXCEEDED
     )
+
+
+def test_evidence_that_goes_missing_while_an_approval_is_awaited_takes_nothing_back() -> None:
+    """Three days later Prometheus is away for a moment: maxWait was for evidence, which had been there."""
+    checked = {"metrics": [{"name": "error-rate"}], "maxWait": "1h"}
+    world = canary(analysis=checked).later(61).settle()
+    assert last(world)[0] == Reason.APPROVAL_NEEDED
+    away = replace(world.later(3 * 86400), failure=QueryFailure(message="timed out")).settle()
+    assert away.status.canary is not None
+    assert "for as long as it takes" in away.status.message
+    back = asks(replace(away, failure=None).later(31).settle(), "approve")
+    assert back.status.rollout is not None
+    assert back.status.rollout.step == 2
 
 
 def test_a_clock_that_is_set_back_shortens_no_pause() -> None:
