@@ -34,7 +34,7 @@ def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus)
     took = approximate_duration(given.now - rollout.started_at)
     passed = f"passed all {rollout.steps} steps in {took}"
     if rollout.strategy == Strategy.DIRECT:
-        passed = f"took over without steps in {took}"
+        passed = f"took over without steps in {took}{_promoter(given, canary, rollout)}"
     message = f"{display(canary)} {passed} and replaces {display(stable)}"
     kept = given.spec.rollout.blue_green.keep_for if given.spec.rollout.blue_green else None
     return transition(
@@ -48,6 +48,17 @@ def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus)
         retiring=retire(given, stable.revision, Reason.PROMOTED, kept),
         history=with_history(given, "Promoted", message, canary),
     )
+
+
+def _promoter(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> str:
+    """Say who promoted the canary by a command; empty: it went back by itself."""
+    who = [
+        action.by
+        for action in given.status.actions
+        if (action.verb, action.revision) == ("promote", canary.revision)
+        and action.at >= rollout.started_at
+    ]
+    return f", promoted by {who[-1]}," if who else ""
 
 
 def roll_back(given: RolloutInput, reason: Reason, evidence: str) -> Decision:

@@ -39,6 +39,14 @@ def test_a_promotion_asks_no_outside_system() -> None:
     assert due_gates(world.given()) == ()
 
 
+def test_the_history_says_who_promoted() -> None:
+    """Years later, the list of actions has moved on."""
+    world = asks(canary(), "promote")
+    assert "without steps in 0s, promoted by alice@example.com, and" in (
+        world.status.history[-1].message
+    )
+
+
 def test_a_promotion_while_the_spec_is_paused_is_refused() -> None:
     """Else it would go to 100 % whenever, days later, the pause is taken out of git."""
     world = canary().change(spec(paused=True)).settle()
