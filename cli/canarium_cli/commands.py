@@ -28,6 +28,8 @@ _HELP: Final = {
 }
 _POLL: Final = 0.25
 """Seconds between two looks at the status."""
+_OF_A_STEP: Final = ("approve", "skip")
+"""Verbs that are meant for the step that was seen. An abort must not miss because the next one has begun."""
 _MAX_NAME: Final = 80
 """Characters of who acts; the operator reads 200 characters of an annotation in all."""
 _MAX_NOTE: Final = 60
@@ -98,8 +100,11 @@ def _act(
             what = f"{namespace}/{name} is {status.phase}: {status.message}"
             print(f"canarium {verb}: no rollout is under way; {what}", file=sys.stderr)
             return 1
-        shown = step if step is not None else status.rollout.step
-        target = f" revision={status.canary.revision[:8]} step={shown}"
+        target = f" revision={status.canary.revision[:8]}"
+        if step is None and verb in _OF_A_STEP:
+            step = status.rollout.step
+        if step is not None:
+            target += f" step={step}"
     value = f"{signature(access.user())} {datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}{target}"
     value += f" -- {note}" if note else ""
     access.annotate(namespace, name, f"{GROUP}/{verb}", value)

@@ -154,6 +154,16 @@ def test_each_verb_does_what_it_says(
     assert server.world.status.actions[-1].verb == words[0]
 
 
+@pytest.mark.parametrize(("verb", "step"), [("abort", None), ("pause", None), ("skip", 1)])
+def test_only_what_is_meant_for_a_step_names_it(
+    server: ApiServer, verb: str, step: int | None
+) -> None:
+    """An abort must not miss because the next step has begun meanwhile."""
+    assert run(verb, "fraud") == 0
+    [(_, patch)] = server.patches
+    assert parse(verb, patch["metadata"]["annotations"][f"canarium.dev/{verb}"]).step == step
+
+
 def test_a_refused_command_is_an_error_in_the_operators_words(
     server: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
