@@ -20,6 +20,8 @@ _EMBEDDED_TRUST = (
 )
 _KIND_TRUST = "--kubelet-insecure-tls"  # its kubelets sign their certificates themselves
 _HTTP_SECONDS = 3.0
+_WORKLOADS = {"Deployment", "Job"}
+_GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces/canarium-gateway/gateways"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,14 +35,16 @@ class Addons:
 
 
 def prepare(
-    workshop: Workshop, where: Addresses, gateway: Gateway, *, kind: bool = False
+    workshop: Workshop, where: Addresses, gateway: Gateway, *beside: Gateway, kind: bool = False
 ) -> Addons:
     """Build images and fill in manifests; ``kind`` brings its own DNS."""
+    chosen = (gateway, *beside)
     images: dict[str, Image] = {
         "METRICS_SERVER_IMAGE": workshop.component_image("metrics-server"),
         "PROMETHEUS_IMAGE": workshop.component_image("prometheus"),
-        **gateway.images(workshop),
     }
+    for each in chosen:
+        images |= each.images(workshop)
     if not kind:
         images["COREDNS_IMAGE"] = workshop.component_image("coredns")
     values = {
@@ -48,21 +52,22 @@ def prepare(
         **_values(where, gateway),
         "KUBELET_TRUST": _KIND_TRUST if kind else _EMBEDDED_TRUST,
     }
-    files = ["metrics-server.yaml", "gateway.yaml", *gateway.manifests, "prometheus.yaml"]
+    files = ["metrics-server.yaml", "gateway.yaml", "prometheus.yaml"]
+    files += [name for each in chosen for name in each.manifests]
     files = [*files, "kind.yaml"] if kind else ["coredns.yaml", *files]
     folder = workshop.layout.source / "manifests"
     documents = [d for name in files for d in manifests.render(folder / name, values)]
-    crds = gateway_crds.documents(workshop)
+    crds = [*gateway_crds.documents(workshop), *(d for g in chosen for d in g.crds(workshop))]
     deployments = [
         ("kube-system", "coredns"),
         ("kube-system", "metrics-server"),
-        *(("canarium-gateway", name) for name in gateway.deployments),
+        *(("canarium-gateway", name) for each in chosen for name in each.deployments),
         ("monitoring", "prometheus"),
     ]
-    workloads = [d for d in documents if d["kind"] == "Deployment"]
-    others = [d for d in documents if d["kind"] != "Deployment"]
+    workloads = [d for d in documents if d["kind"] in _WORKLOADS]
+    others = [d for d in documents if d["kind"] not in _WORKLOADS]
     # The Gateway's objects wait for the CRDs, which take the API server a moment.
-    own = [d for d in others if "gateway.networking" not in d["apiVersion"]]
+    own = [d for d in others if not d["apiVersion"].startswith("gateway.")]
     return Addons(
         images=tuple(images.values()),
         documents=(*crds, *own, *(d for d in others if d not in own)),
@@ -75,6 +80,7 @@ def _values(where: Addresses, gateway: Gateway) -> Mapping[str, str]:
     return {
         "DNS_IP": where.dns_ip,
         "GATEWAY_IP": where.gateway_ip,
+        "GATEWAY_BESIDE_IP": where.gateway_beside_ip,
         "PROMETHEUS_IP": where.prometheus_ip,
         "GATEWAY_CLASS": gateway.class_name,
     }
@@ -133,11 +139,9 @@ def node_lacks(api: kube.Api, name: str, since: float) -> str | None:
     return None
 
 
-def gateway_lacks(api: kube.Api) -> str | None:
-    """What keeps the public Gateway from being programmed."""
-    gateway = api.find(
-        "/apis/gateway.networking.k8s.io/v1/namespaces/canarium-gateway/gateways/public"
-    )
+def gateway_lacks(api: kube.Api, name: str = "public") -> str | None:
+    """What keeps the Gateway of that name from being programmed."""
+    gateway = api.find(f"{_GATEWAYS}/{name}")
     if gateway is None:
         return "the Gateway does not exist"
     programmed = kube.condition(gateway, "Programmed")

@@ -18,7 +18,7 @@ LINK_PREFIX = 30
 RANGE_PREFIX = 20
 
 # Below the first 256 addresses of the service range, which are not given out automatically.
-_API, _DNS, _GATEWAY, _PROMETHEUS = 1, 10, 80, 90
+_API, _DNS, _GATEWAY, _GATEWAY_BESIDE, _PROMETHEUS = 1, 10, 80, 81, 90
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,11 @@ class Addresses:
     def gateway_ip(self) -> str:
         """The ``public`` Gateway."""
         return str(self.services[_GATEWAY])
+
+    @property
+    def gateway_beside_ip(self) -> str:
+        """The Gateway that ``--also`` adds."""
+        return str(self.services[_GATEWAY_BESIDE])
 
     @property
     def prometheus_ip(self) -> str:

@@ -43,6 +43,10 @@ class With(enum.StrEnum):
 
 Name = Annotated[str, typer.Option("--name", help="The cluster's name; several can run at once.")]
 How = Annotated[With, typer.Option("--with", help="embedded: no docker; kind: needs docker.")]
+Also = Annotated[
+    list[str],
+    typer.Option("--also", help="Another beside it, with a Gateway of its own: envoy."),
+]
 GatewayName = Annotated[str, typer.Option("--gateway", help="Gateway API implementation.")]
 
 
@@ -66,24 +70,29 @@ def up(
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what was in it.")] = False,
     how: How = With.EMBEDDED,
     gateway: GatewayName = gateways.DEFAULT,
+    also: Also = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Build what is missing, start the cluster, wait until all of it is ready."""
     with _workshop() as workshop:
         began = time.monotonic()
         if how is With.KIND:
+            if also:
+                raise DevclusterError("`--also` is for the embedded cluster", "leave it out")
             kind.up(workshop, name, fresh=fresh, gateway=gateway)
         else:
-            mine = launcher.up(workshop, name, fresh=fresh, gateway=gateway)
-            _tell_usage(workshop, mine)
+            mine = launcher.up(workshop, name, fresh=fresh, gateway=gateway, also=also)
+            _tell_usage(workshop, mine, also)
         workshop.progress.say(f"Ready after {spoken(time.monotonic() - began)}.")
 
 
-def _tell_usage(workshop: Workshop, mine: cluster.Cluster) -> None:
+def _tell_usage(workshop: Workshop, mine: cluster.Cluster, also: list[str]) -> None:
     say, where = workshop.progress.say, mine.addresses
     say("")
     say(f"export KUBECONFIG={mine.kubeconfig}")
     say(f"{mine.kubectl} get pods -A")
     say(f"Gateway     http://{where.gateway_ip}/ (Gateway public in canarium-gateway)")
+    for each in also:
+        say(f"Gateway     http://{where.gateway_beside_ip}/ (Gateway {each} in canarium-gateway)")
     say(
         f"Prometheus  http://{where.prometheus_ip}:9090/ (in pods: http://prometheus.monitoring:9090)"
     )
@@ -214,10 +223,13 @@ def kubeconfig(
 
 
 @app.command()
-def build(gateway: GatewayName = gateways.DEFAULT) -> None:
+def build(
+    gateway: GatewayName = gateways.DEFAULT,
+    also: Also = [],  # noqa: B006 - typer reads it and nobody changes it
+) -> None:
     """Build all binaries and images without starting anything."""
     with _workshop() as workshop:
-        launcher.build(workshop, gateway)
+        launcher.build(workshop, gateway, also=also)
         workshop.progress.say("Everything is built.")
 
 

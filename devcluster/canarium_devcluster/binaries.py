@@ -12,7 +12,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from canarium_devcluster import cache, layout, processes
+from canarium_devcluster import cache, go_modules, layout, processes
 from canarium_devcluster.errors import DevclusterError
 from canarium_devcluster.progress import Progress, Step
 
@@ -163,20 +163,39 @@ class Builder:
             self._go_version = found.strip()
         return self._go_version
 
-    def _build(self, wanted: Group, target: Path) -> None:
+    def has_module(self, kind: str, module: go_modules.Module) -> bool:
+        """Whether ``ensure_module`` would find it."""
+        return self._cache.get(kind, self._module_key(module)) is not None
+
+    def ensure_module(
+        self, kind: str, module: go_modules.Module, *, package: str, title: str
+    ) -> Path:
+        """The folder with a program of another module, built with that module's own pins."""
+        wanted = Group(name=kind.removeprefix("bin-"), title=title, packages=(package,))
+
+        def fill(target: Path) -> None:
+            self._build(wanted, target, go_modules.fetch(module).folder)
+
+        return self._cache.get_or_make(kind, self._module_key(module), fill)
+
+    def _module_key(self, module: go_modules.Module) -> str:
+        return cache.key_of([self._version(), module.path, module.version, module.sum])
+
+    def _build(self, wanted: Group, target: Path, source: Path | None = None) -> None:
         title = f"Building {wanted.title}"
+        folder = source or self._layout.source
         with self._progress.step(title, remember=wanted.kind) as step:
             processes.run_logged(
                 # -v names each package when it is compiled: that is the progress to show.
                 ["nice", "go", "build", "-v", *wanted.flags, "-o", f"{target}/", *wanted.packages],
                 self._layout.build_logs / f"{wanted.kind}.log",
                 what=title,
-                cwd=self._layout.source,
+                cwd=folder,
                 env={
                     "CGO_ENABLED": "1" if wanted.cgo else "0",
                     "GOFLAGS": "",
                     "GOWORK": "off",
-                    "PWD": os.fspath(self._layout.source),
+                    "PWD": os.fspath(folder),
                 },
                 on_line=_PackageCounter(step),
                 remedy="run the command again to resume",

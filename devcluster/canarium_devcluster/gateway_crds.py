@@ -7,16 +7,13 @@ instead of being committed. Only the zip is wanted: compiling the module would n
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from canarium_devcluster import cache
-from canarium_devcluster.errors import DevclusterError
+from canarium_devcluster import cache, go_modules
 from canarium_devcluster.workshop import Workshop
 
 MODULE = "sigs.k8s.io/gateway-api"
@@ -24,7 +21,7 @@ VERSION = "v1.7.0"
 _SUM = "h1:duVnm7nO6oXfMMUWfcDoBph47CYR/ME3NGxccOVglaY="
 _FOLDER = f"{MODULE}@{VERSION}/config/crd/standard/"
 _KIND = "gateway-crds"
-_SECONDS = 120
+_PIN = go_modules.Module(path=MODULE, version=VERSION, sum=_SUM)
 
 
 def fetched(workshop: Workshop) -> bool:
@@ -38,7 +35,7 @@ def documents(workshop: Workshop) -> list[dict[str, Any]]:
     def fill(target: Path) -> None:
         with workshop.progress.step(f"Fetching the Gateway API {VERSION}", remember=_KIND):
             found = []
-            with zipfile.ZipFile(_download()) as content:
+            with zipfile.ZipFile(go_modules.fetch(_PIN).zip) as content:
                 for name in sorted(content.namelist()):
                     if name.startswith(_FOLDER) and name.endswith(".yaml"):
                         found += list(yaml.safe_load_all(content.read(name)))
@@ -52,30 +49,3 @@ def documents(workshop: Workshop) -> list[dict[str, Any]]:
 
 def _key() -> str:
     return cache.key_of([MODULE, VERSION, _SUM])
-
-
-def _download() -> Path:
-    done = subprocess.run(
-        ["go", "mod", "download", "-json", f"{MODULE}@{VERSION}"],
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,  # it fails where Go is older than the module wants, after fetching the zip
-        cwd="/",  # outside of any module
-        env={**os.environ, "GOFLAGS": "", "GOWORK": "off"},
-    )
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        answer = {}
-    if "Zip" not in answer:
-        raise DevclusterError(
-            f"The module {MODULE} could not be fetched",
-            "check that `go mod download` works on this machine",
-            details=answer.get("Error") or done.stderr,
-        )
-    if answer["Sum"] != _SUM:
-        raise DevclusterError(
-            f"The module {MODULE} {VERSION} is not the one that we pinned ({answer['Sum']})"
-        )
-    return Path(answer["Zip"])

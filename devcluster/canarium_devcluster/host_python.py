@@ -72,6 +72,19 @@ def fill(root: Path) -> None:
     _skeleton(root)
 
 
+def libraries_of(program: Path) -> list[tuple[Path, str]]:
+    """The shared libraries of a program that is no Python: (file, its place in an image).
+
+    The dynamic linker's place is the one that programs name, ``/lib64``.
+    """
+    listing = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True)
+    found = []
+    for name, path in re.findall(r"(?:(\S+) => )?(/\S+) \(0x", listing.stdout):
+        place = path if not name else f"/lib/x86_64-linux-gnu/{name}"
+        found.append((Path(path).resolve(), place))
+    return found
+
+
 def _standard_library(root: Path, prefix: Path) -> list[Path]:
     """Copy it; returns the compiled modules, whose libraries are needed too."""
     library = prefix / "lib" / VERSION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from canarium_devcluster import (
@@ -27,10 +27,13 @@ from canarium_devcluster.workshop import Workshop
 _READY_SECONDS = 180.0
 
 
-def build(workshop: Workshop, gateway: str = gateways.DEFAULT) -> addons.Addons:
+def build(
+    workshop: Workshop, gateway: str = gateways.DEFAULT, *, also: Sequence[str] = ()
+) -> addons.Addons:
     """Make everything that a cluster needs, without starting one."""
-    _check_machine(workshop, gateway)
-    return _build(workshop, Addresses(0), gateway)
+    chosen = _chosen(gateway, also)
+    _check_machine(workshop, chosen)
+    return _build(workshop, Addresses(0), chosen)
 
 
 def up(
@@ -39,16 +42,21 @@ def up(
     *,
     fresh: bool = False,
     gateway: str = gateways.DEFAULT,
+    also: Sequence[str] = (),
 ) -> Cluster:
-    """Bring a cluster up, or repair one that runs; returns when all add-ons are ready."""
-    _check_machine(workshop, gateway)
+    """Bring a cluster up, or repair one that runs; returns when all add-ons are ready.
+
+    ``also`` names implementations from ``gateways.BESIDE``.
+    """
+    chosen = _chosen(gateway, also)
+    _check_machine(workshop, chosen)
     state = workshop.layout.state
     mine = cluster.open_or_create(state, name)
     with cluster.locked(state / f".{name}.lock"):
         if fresh:
             node.stop(mine)
             node.wipe(mine)
-        extras = _build(workshop, mine.addresses, gateway)
+        extras = _build(workshop, mine.addresses, chosen)
         began = time.monotonic()
         _start(workshop, mine)
         since = _since(mine)
@@ -61,7 +69,7 @@ def up(
             loaded = loading.result()
         _step(workshop, began, f"{len(loaded)} images loaded")
         kube.apply_all(api, extras.workloads)
-        for what, check in _checks(mine, api, extras, since):
+        for what, check in _checks(mine, api, extras, since, also):
             _wait(mine, what, check)
             _step(workshop, began, f"{what} ready")
     return mine
@@ -105,7 +113,12 @@ def load_archive(workshop: Workshop, name: str, archive: Path) -> None:
     containerd.load_archive(running(workshop, name), archive)
 
 
-def _check_machine(workshop: Workshop, gateway: str) -> None:
+def _chosen(gateway: str, also: Sequence[str]) -> list[gateways.Gateway]:
+    """The one that serves ``public``, then those beside it."""
+    return [gateways.get(gateway), *(gateways.beside(name) for name in dict.fromkeys(also))]
+
+
+def _check_machine(workshop: Workshop, chosen: Sequence[gateways.Gateway]) -> None:
     where = workshop.layout
     probes = preflight.machine_probes()
     # Without go nothing can be asked of the cache; the tools are checked as for a build then.
@@ -113,7 +126,7 @@ def _check_machine(workshop: Workshop, gateway: str) -> None:
         probes.go_version()
         and not workshop.builder.missing()
         and gateway_crds.fetched(workshop)
-        and gateways.get(gateway).fetched(workshop)
+        and all(each.fetched(workshop) for each in chosen)
     )
     preflight.require(
         preflight.check(
@@ -126,7 +139,9 @@ def _check_machine(workshop: Workshop, gateway: str) -> None:
     )
 
 
-def _build(workshop: Workshop, where: Addresses, gateway: str) -> addons.Addons:
+def _build(
+    workshop: Workshop, where: Addresses, chosen: Sequence[gateways.Gateway]
+) -> addons.Addons:
     missing = workshop.builder.missing()
     if missing:
         known = [workshop.cache.last_seconds(g.kind) for g in missing]
@@ -134,7 +149,7 @@ def _build(workshop: Workshop, where: Addresses, gateway: str) -> addons.Addons:
         names = ", ".join(g.title for g in missing)
         workshop.progress.say(f"To build{total}: {names}. An interrupted build resumes.")
     workshop.builder.ensure_all()
-    return addons.prepare(workshop, where, gateways.get(gateway))
+    return addons.prepare(workshop, where, *chosen)
 
 
 def _start(workshop: Workshop, mine: Cluster) -> None:
@@ -177,18 +192,23 @@ def _load(mine: Cluster, images: list[Image]) -> list[str]:
 
 
 def _checks(
-    mine: Cluster, api: kube.Api, extras: addons.Addons, since: float
+    mine: Cluster, api: kube.Api, extras: addons.Addons, since: float, also: Sequence[str]
 ) -> list[tuple[str, Callable[[], str | None]]]:
     where = mine.addresses
 
     def deployment(namespace: str, name: str) -> Callable[[], str | None]:
         return lambda: addons.deployment_lacks(api, namespace, name, since)
 
+    def beside(name: str) -> Callable[[], str | None]:
+        return lambda: addons.gateway_lacks(api, name)
+
     return [
         ("node", lambda: addons.node_lacks(api, mine.node_name, since)),
         *((name, deployment(namespace, name)) for namespace, name in extras.deployments),
         ("gateway's status", lambda: addons.gateway_lacks(api)),
         ("gateway's address", addons.answers(f"http://{where.gateway_ip}/")),
+        *((f"Gateway {name}", beside(name)) for name in also),
+        *(("its address", addons.answers(f"http://{where.gateway_beside_ip}/")) for _ in also[:1]),
         ("Prometheus' address", addons.answers(f"http://{where.prometheus_ip}:9090/-/ready")),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -27,9 +28,15 @@ class Workshop:
 
     def binary_image(self, name: str, binary: Path, key: str) -> images.Image:
         """An image that holds one static binary; its tag follows its content."""
+        return self.files_image(name, [(binary, f"/{name}")], key)
+
+    def files_image(
+        self, name: str, contents: Sequence[tuple[Path, str]], key: str
+    ) -> images.Image:
+        """An image of (file, place); its tag follows its content, the entrypoint is ``/name``."""
 
         def fill(target: Path) -> None:
-            images.write_layer(target, [(binary, f"/{name}")])
+            images.write_layer(target, contents)
 
         layer = images.read_layer(self.cache.get_or_make(f"layer-{name}", key, fill))
         tag = layer.digest.partition(":")[2][:12]
