@@ -14,8 +14,7 @@ from canarium_api.quantity import Limit
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _BUILT_IN = (
-    "self.name in ['error-rate', 'invalid-rate', 'shadow-mismatch-rate', 'shadow-flip-rate', 'shadow-psi', "
-    "'shadow-rank-correlation'] || self.name.matches('^latency-p[0-9]{2}$')"
+    "self.name in ['error-rate', 'invalid-rate'] || self.name.matches('^latency-p[0-9]{2}$')"
 )
 
 
@@ -56,8 +55,7 @@ class MetricSpec(ApiModel):
 
     Built in, when none of `query`, `proportion` and `mean` is given: `error-rate` (failures of the model or the
     server), `invalid-rate` (requests that the server refused as the client's mistake: a model whose inputs changed
-    shows here), `latency-p50`, `-p90`, `-p95`, `-p99` (any two digits); and in a shadow rollout
-    `shadow-mismatch-rate`, `shadow-flip-rate`, `shadow-psi` and `shadow-rank-correlation`.
+    shows here), `latency-p50`, `-p90`, `-p95`, `-p99` (any two digits).
 
     Without any limit, a check is a sequential test against the stable revision: it fails when the canary is worse
     beyond chance, however often it is looked at. `max`, `min`, `maxIncrease` and `maxRatio` are fixed limits on the
@@ -68,8 +66,7 @@ class MetricSpec(ApiModel):
         (
             f"has(self.query) || has(self.proportion) || has(self.mean) || {_BUILT_IN}",
             "metrics[].query (or proportion, or mean) is required unless the name is built in: error-rate, "
-            "invalid-rate, latency-p followed by two digits (latency-p95), or shadow-mismatch-rate, shadow-flip-rate, "
-            "shadow-psi, shadow-rank-correlation",
+            "invalid-rate, or latency-p followed by two digits (latency-p95)",
         ),
         (
             "[has(self.query), has(self.proportion), has(self.mean)].filter(x, x).size() <= 1",

@@ -1,7 +1,6 @@
 """`spec.rollout`: how a new revision takes over from the stable one.
 
-At most one strategy is named: `canary` (the default), `blueGreen`, `abTest`, `fixed`; `shadow` stands alone or comes
-before `canary`.
+At most one strategy is named: `canary` (the default) or `blueGreen`.
 """
 
 from datetime import datetime, timedelta
@@ -12,7 +11,6 @@ from pydantic import Field
 from canarium_api.analysis import AnalysisSpec
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
-from canarium_api.quantity import Limit
 
 HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"
 MODEL_URI_PATTERN = (
@@ -67,15 +65,6 @@ class HeaderMatch(ApiModel):
     """Its exact value."""
 
 
-class CookieMatch(ApiModel):
-    """A cookie that selects a revision."""
-
-    name: str = Field(min_length=1, max_length=256, pattern=HEADER_PATTERN)
-    """Name of the cookie."""
-    value: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9._-]+$")
-    """Its exact value: letters, digits, dots, dashes, underscores."""
-
-
 class SwitchCheck(ApiModel):
     """What is asked before, or after, the switch of a blue-green rollout."""
 
@@ -100,117 +89,6 @@ class BlueGreenSpec(ApiModel):
     keep_for: Duration = timedelta(minutes=15)
     """How long the old colour keeps its full size after the new one is promoted: until then, naming it again in
     `spec.model` is an instant way back."""
-
-
-class AssignmentKey(ApiModel):
-    """What decides to which revision a user belongs."""
-
-    model_config = rules(
-        (
-            "has(self.header) != has(self.cookie)",
-            "abTest.sticky takes one of header and cookie: name what identifies a user",
-        ),
-    )
-
-    header: str | None = Field(default=None, max_length=256, pattern=HEADER_PATTERN)
-    """Name of the header whose value identifies a user."""
-    cookie: str | None = Field(default=None, max_length=256, pattern=HEADER_PATTERN)
-    """Name of the cookie whose value identifies a user."""
-
-
-class AbTestSpec(ApiModel):
-    """Compare two revisions on users until the difference is significant."""
-
-    model_config = rules(
-        (
-            "[has(self.header), has(self.cookie), has(self.sticky)].filter(x, x).size() == 1",
-            "abTest takes one of header, cookie and sticky: say who gets the new revision",
-        ),
-    )
-
-    header: HeaderMatch | None = None
-    """Requests with this header get the new revision."""
-    cookie: CookieMatch | None = None
-    """Requests with this cookie get the new revision."""
-    sticky: AssignmentKey | None = None
-    """A share of users, chosen by a hash of this key: the same user gets the same revision each time, and nobody is
-    moved back when the share grows. Requests without the key stay with stable."""
-    share: Limit = 0.5
-    """With `sticky`: share of the users that get the new revision, to a hundredth of a percent."""
-    metric: str = Field(min_length=1, max_length=63)
-    """Name of the check in `analysis.metrics` that the experiment is about: a `proportion` or a `mean`, or a built-in
-    one. All other checks are guard rails."""
-    min_duration: Duration = timedelta(0)
-    """The experiment does not end before: a full week sees every weekday."""
-    max_duration: Duration = timedelta(days=14)
-    """The experiment ends here, with or without a significant difference."""
-    promote: bool = False
-    """Promote the new revision by itself when it has won. Else it stays at its share until somebody promotes or aborts
-    it."""
-
-
-class ShadowCompareSpec(ApiModel):
-    """When two answers count as the same."""
-
-    absolute_tolerance: float = Field(default=1e-6, ge=0)
-    """Largest absolute difference of a number."""
-    relative_tolerance: float = Field(default=1e-3, ge=0)
-    """Largest difference relative to stable's number."""
-    window: Duration = timedelta(seconds=30)
-    """How long the answer of one side waits for the other's."""
-
-
-class ShadowSpec(ApiModel):
-    """Send copies of stable's requests to the new revision and compare the answers; users get stable's alone."""
-
-    percent: int = Field(default=100, ge=1, le=100)
-    """Percent of the requests that are mirrored. Below 100 needs a gateway that can (Envoy Gateway, not Contour)."""
-    duration: Duration = timedelta(minutes=30)
-    """Least time before the gate decides."""
-    approval: bool = False
-    """Wait for an approval, besides duration and gate."""
-    metrics: list[str] | None = Field(default=None, max_length=20)
-    """Names of the checks that the shadow must pass. Default: all."""
-    compare: ShadowCompareSpec = ShadowCompareSpec()
-    """How answers are compared."""
-    promote: bool = False
-    """Without `canary`: promote the new revision when the shadow has passed. Else it waits to be promoted."""
-
-
-class FixedVersion(ApiModel):
-    """A version that gets a fixed share of the traffic beside `spec.model`."""
-
-    name: str = Field(min_length=1, max_length=32, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    """Name of the version; a request with the header `x-canarium-version: NAME` gets it whatever its weight."""
-    weight: int = Field(ge=0, le=100)
-    """Percent of the traffic."""
-    uri: str = Field(min_length=1, max_length=2048)
-    """Where its model is, as `model.uri`."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """Digest of the file."""
-    version: str | None = Field(default=None, min_length=1, max_length=63, pattern=VERSION_PATTERN)
-    """Version for people. Default: `name`."""
-
-
-class FixedSpec(ApiModel):
-    """Serve several named versions at once with fixed weights; `spec.model` gets the rest.
-
-    A new `spec.model` takes the main place as soon as its pods are ready, and so does an edited version.
-    """
-
-    model_config = rules(
-        (
-            "self.versions.all(v, self.versions.exists_one(o, o.name == v.name))",
-            "fixed.versions[].name must be unique: rename one of them",
-        ),
-        (
-            "self.versions.map(v, v.weight).sum() <= 100",
-            "fixed.versions[].weight add up to more than 100: lower them; spec.model gets what is left",
-        ),
-    )
-
-    versions: list[FixedVersion] = Field(min_length=1, max_length=8)
-    """Versions beside `spec.model`."""
 
 
 class Weekday(StrEnum):
@@ -365,12 +243,8 @@ class RolloutSpec(ApiModel):
 
     model_config = rules(
         (
-            "[has(self.canary), has(self.blueGreen), has(self.abTest), has(self.fixed)].filter(x, x).size() <= 1",
-            "rollout takes one of canary, blueGreen, abTest and fixed: remove the others",
-        ),
-        (
-            "!has(self.shadow) || !(has(self.blueGreen) || has(self.abTest) || has(self.fixed))",
-            "rollout.shadow stands alone or comes before canary: remove blueGreen, abTest or fixed",
+            "!(has(self.canary) && has(self.blueGreen))",
+            "rollout takes one of canary and blueGreen: remove the other",
         ),
     )
 
@@ -379,12 +253,6 @@ class RolloutSpec(ApiModel):
     each."""
     blue_green: BlueGreenSpec | None = None
     """Switch all traffic at once."""
-    ab_test: AbTestSpec | None = None
-    """Compare two revisions on users."""
-    shadow: ShadowSpec | None = None
-    """Compare answers on mirrored traffic first."""
-    fixed: FixedSpec | None = None
-    """Serve several versions with fixed weights."""
     analysis: AnalysisSpec = AnalysisSpec()
     """What each step is gated on."""
     paused: bool = False

@@ -157,18 +157,6 @@ class RetiringRevision(ApiModel):
     """How long it keeps its pods. Default: `rollout.scaleDownDelay`."""
 
 
-class VersionStatus(ApiModel):
-    """A version beside the main one, with a fixed weight."""
-
-    name: str
-    revision: str
-    model_version: str
-    weight: int = 0
-    """Percent of the traffic that it shall have now: 0 until its pods are ready."""
-    ready_replicas: int = 0
-    message: str = ""
-
-
 class GateStatus(ApiModel):
     """The latest answer of an outside system."""
 
@@ -176,16 +164,6 @@ class GateStatus(ApiModel):
     approved: bool = False
     message: str = ""
     asked_at: datetime | None = None
-
-
-class ExperimentStatus(ApiModel):
-    """Result of an A/B test."""
-
-    metric: str
-    verdict: str
-    """Running, Better, Worse, or NoDifference."""
-    message: str = ""
-    decided_at: datetime | None = None
 
 
 class RolloutStatus(ApiModel):
@@ -225,7 +203,6 @@ class RolloutStatus(ApiModel):
     next_check_at: datetime | None = None
     checks: list[Check] = Field(default=[], max_length=20)
     gates: list[GateStatus] = Field(default=[], max_length=5)
-    experiment: ExperimentStatus | None = None
 
 
 class FailedRevision(ApiModel):
@@ -322,8 +299,6 @@ class ModelDeploymentStatus(ApiModel):
     waiting_since: datetime | None = None
     """Since when pods or the route have been awaited; the progress deadline counts from here."""
     reserve: Reserve | None = None
-    versions: list[VersionStatus] = Field(default=[], max_length=8)
-    """Versions with fixed weights beside the main one."""
     actions: list[Action] = Field(default=[], max_length=MAX_ACTIONS)
     """What people did, latest last."""
     handled_commands: dict[str, str] = Field(default={}, max_length=16)

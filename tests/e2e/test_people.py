@@ -121,7 +121,7 @@ def test_a_freeze_window_and_a_paused_spec_hold_a_rollout(world: World) -> None:
 def test_the_policy_of_the_example_holds_people_to_their_own_names(world: World) -> None:
     """And approvers to commands: the API server refuses the rest."""
     world.deploy("1", models.good(1))
-    folder = ROOT / "examples" / "06-approval"
+    folder = ROOT / "examples" / "04-approval"
     approvers = (folder / "approvers.yaml").read_text().replace("canarium-demo", world.namespace)
     policy = (folder / "policy.yaml").read_text()
     world.kubectl.apply(*yaml.safe_load_all(approvers), *yaml.safe_load_all(policy))

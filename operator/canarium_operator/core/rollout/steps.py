@@ -42,8 +42,6 @@ MIN_WAIT: Final = timedelta(milliseconds=100)
 _INCONCLUSIVE: Final = (Verdict.TOO_FEW_SAMPLES, Verdict.NO_DATA)
 _UNSEEN: Final = {
     StepKind.PREVIEW: "it is reached by the preview header and Service alone",
-    StepKind.SHADOW: "it gets copies of requests, its answers go nowhere",
-    StepKind.EXPERIMENT: "it gets the requests of its group",
 }
 """What a step without a weight of its own means for users."""
 

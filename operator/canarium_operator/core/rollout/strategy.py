@@ -1,8 +1,7 @@
 """Strategies as lists of steps: whatever `spec.rollout` names, the engine carries out the same kind of step.
 
-A canary of weights is its steps; blue-green is a step without traffic and a switch; a shadow is a step that is
-mirrored to; an A/B test is a step that ends with a verdict. A strategy with something of its own to do adds a field to
-`Step`, and the rule that reads it.
+A canary of weights is its steps; blue-green is a step without traffic and a switch. A strategy with something of its own
+to do adds a field to `Step`, and the rule that reads it.
 """
 
 from collections.abc import Sequence
@@ -12,11 +11,8 @@ from enum import StrEnum
 from typing import Final
 
 from canarium_api.analysis import MetricSpec
-from canarium_api.rollout import DEFAULT_STEPS, AbTestSpec, BlueGreenSpec, CanaryStep, RolloutSpec
+from canarium_api.rollout import DEFAULT_STEPS, BlueGreenSpec, CanaryStep, RolloutSpec
 from canarium_api.status import RolloutStatus
-
-SHADOW_PREFIX: Final = "shadow-"
-"""Checks of this name compare mirrored answers: they mean nothing in other steps."""
 
 
 class Strategy(StrEnum):
@@ -24,9 +20,6 @@ class Strategy(StrEnum):
 
     CANARY = "canary"
     BLUE_GREEN = "blueGreen"
-    AB_TEST = "abTest"
-    SHADOW = "shadow"
-    FIXED = "fixed"
     DIRECT = "direct"
     """To 100 % at once, without checks: back to a revision that was stable before (`rollbackWindow`), or promoted by
     a command."""
@@ -39,10 +32,6 @@ class StepKind(StrEnum):
     """By weight."""
     PREVIEW = "preview"
     """By the preview header and Service alone."""
-    SHADOW = "shadow"
-    """As copies; its answers are thrown away."""
-    EXPERIMENT = "experiment"
-    """By header, cookie or hash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +47,6 @@ class Step:
     metrics: Sequence[str] | None = None
     """Names of the checks that gate it; None: all."""
     kind: StepKind = StepKind.SPLIT
-    mirror: int = 0
-    """Percent of stable's requests that are copied to the canary."""
 
 
 _LAST: Final = Step(weight=100, size=100)
@@ -70,11 +57,7 @@ def strategy_of(spec: RolloutSpec) -> Strategy:
     """Tell which strategy a spec names."""
     if spec.blue_green is not None:
         return Strategy.BLUE_GREEN
-    if spec.ab_test is not None:
-        return Strategy.AB_TEST
-    if spec.fixed is not None:
-        return Strategy.FIXED
-    return Strategy.SHADOW if spec.shadow is not None else Strategy.CANARY
+    return Strategy.CANARY
 
 
 def steps_of(spec: RolloutSpec, strategy: str) -> tuple[Step, ...]:
@@ -89,12 +72,6 @@ def steps_of(spec: RolloutSpec, strategy: str) -> tuple[Step, ...]:
             return (Step(weight=100, size=100, metrics=()),)
         case Strategy.BLUE_GREEN if spec.blue_green is not None:
             return _blue_green(spec.blue_green)
-        case Strategy.AB_TEST if spec.ab_test is not None:
-            return _ab_test(spec.ab_test)
-        case Strategy.FIXED if spec.fixed is not None:
-            return (Step(weight=100, size=100, metrics=()),)
-        case Strategy.SHADOW if spec.shadow is not None:
-            return _shadow(spec)
         case _:
             return _canary(spec)
 
@@ -136,36 +113,6 @@ def _blue_green(spec: BlueGreenSpec) -> tuple[Step, ...]:
     )
 
 
-def _ab_test(spec: AbTestSpec) -> tuple[Step, ...]:
-    size = max(1, round(spec.share * 100)) if spec.sticky is not None else 100
-    return (
-        Step(
-            weight=0,
-            size=size,
-            pause=spec.min_duration,
-            approval=not spec.promote,
-            kind=StepKind.EXPERIMENT,
-        ),
-        _LAST,
-    )
-
-
-def _shadow(spec: RolloutSpec) -> tuple[Step, ...]:
-    assert spec.shadow is not None  # noqa: S101 - asked only for a shadow
-    shadow = spec.shadow
-    ends_here = spec.canary is None and not shadow.promote
-    first = Step(
-        weight=0,
-        size=shadow.percent,
-        pause=shadow.duration,
-        approval=shadow.approval or ends_here,
-        metrics=shadow.metrics,
-        kind=StepKind.SHADOW,
-        mirror=shadow.percent,
-    )
-    return (first, *(_canary(spec) if spec.canary is not None else (_LAST,)))
-
-
 def step_at(spec: RolloutSpec, rollout: RolloutStatus) -> Step:
     """Give the step that a rollout is in, as its status planned it.
 
@@ -184,6 +131,5 @@ def metrics_of(spec: RolloutSpec, step: Step) -> list[MetricSpec]:
     return [
         metric
         for metric in spec.analysis.metrics
-        if (step.metrics is None or metric.name in step.metrics)
-        and (step.kind is StepKind.SHADOW or not metric.name.startswith(SHADOW_PREFIX))
+        if step.metrics is None or metric.name in step.metrics
     ]

@@ -10,7 +10,6 @@ from canarium_api.rollout import RolloutSpec
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.rollout import analysis, holds, promql, queries
 from canarium_operator.core.rollout.comparison import has_limit
-from canarium_operator.core.rollout.strategy import SHADOW_PREFIX
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*([^}]*?)\s*\}\}")
 _ANALYSIS: Final = "spec.rollout.analysis.metrics"
@@ -21,10 +20,7 @@ def validate_rollout(spec: RolloutSpec) -> list[Problem]:
     problems = []
     for index, metric in enumerate(spec.analysis.metrics):
         problems += _metric(metric, f"{_ANALYSIS}[{index}]")
-        if metric.name.startswith(SHADOW_PREFIX) and spec.shadow is None:
-            message = "compares mirrored answers, but the rollout has no shadow: add rollout.shadow or remove it"
-            problems.append(Problem(field=f"{_ANALYSIS}[{index}].name", message=message))
-    return [*problems, *_names(spec), *_freezes(spec), *_experiment(spec)]
+    return [*problems, *_names(spec), *_freezes(spec)]
 
 
 def _metric(metric: MetricSpec, field: str) -> list[Problem]:
@@ -93,8 +89,6 @@ def _names(spec: RolloutSpec) -> list[Problem]:
     if spec.blue_green is not None:
         lists.append(("blueGreen.beforeSwitch", spec.blue_green.before_switch.metrics))
         lists.append(("blueGreen.afterSwitch", spec.blue_green.after_switch.metrics))
-    if spec.shadow is not None:
-        lists.append(("shadow", spec.shadow.metrics))
     known = [metric.name for metric in spec.analysis.metrics]
     return [
         Problem(
@@ -116,18 +110,4 @@ def _freezes(spec: RolloutSpec) -> list[Problem]:
             problems.append(Problem(field=f"{field}.timeZone", message=message))
         if window.start is not None and window.end is not None and window.end <= window.start:
             problems.append(Problem(field=f"{field}.end", message="not after start: swap them"))
-    return problems
-
-
-def _experiment(spec: RolloutSpec) -> list[Problem]:
-    if spec.ab_test is None:
-        return []
-    problems = []
-    metric = next((m for m in spec.analysis.metrics if m.name == spec.ab_test.metric), None)
-    if metric is None or metric.query is not None:
-        message = f"{spec.ab_test.metric!r} is no check that counts: name a built-in one, a proportion or a mean"
-        problems.append(Problem(field="spec.rollout.abTest.metric", message=message))
-    if not 0 < spec.ab_test.share < 1:
-        message = "must lie between 0 and 1: write a share such as 50%"
-        problems.append(Problem(field="spec.rollout.abTest.share", message=message))
     return problems
