@@ -30,7 +30,8 @@ def test_no_two_slots_overlap() -> None:
 def test_fixed_service_addresses_lie_where_none_is_given_out() -> None:
     """Kubernetes hands out addresses above the first 256 of a /20 first."""
     slot = addresses.Addresses(15)
-    for ip in (slot.api_service_ip, slot.dns_ip, slot.gateway_ip, slot.prometheus_ip):
+    fixed = (slot.api_service_ip, slot.dns_ip, slot.gateway_ip, slot.prometheus_ip)
+    for ip in (*fixed, slot.gateway_beside_ip):
         assert int(ipaddress.IPv4Address(ip)) - int(slot.services[0]) < 256
 
 

@@ -1,7 +1,7 @@
 """Strategies as lists of steps: whatever `spec.rollout` names, the engine carries out the same kind of step.
 
-A canary of weights is its steps; blue-green is a step without traffic and a switch. A strategy with something of its own
-to do adds a field to `Step`, and the rule that reads it.
+A canary of weights is its steps; blue-green is a step without traffic and a switch. A strategy with something of its
+own to do adds a field to `Step`, and the rule that reads it.
 """
 
 from collections.abc import Sequence
