@@ -18,6 +18,7 @@ from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import validation
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.templates import TemplateKey, resolve
+from canarium_operator.replay import decisions
 from canarium_operator.replay.planner import START, Decided, Outcome, Planner
 from canarium_operator.replay.recording import RecordingError, parse
 
@@ -34,9 +35,14 @@ class UsageError(Exception):
 @app.command()
 def plan(
     file: Annotated[
-        Path, typer.Option("-f", "--file", help="The ModelDeployment, and its AnalysisTemplates.")
-    ],
-    metrics: Annotated[Path, typer.Option(help="Recorded metrics, JSON.")],
+        Path | None,
+        typer.Option("-f", "--file", help="The ModelDeployment, and its AnalysisTemplates."),
+    ] = None,
+    metrics: Annotated[Path | None, typer.Option(help="Recorded metrics, JSON.")] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="A log of decisions (CANARIUM_DECISION_LOG): decide each again."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     pods_ready_after: Annotated[
         str, typer.Option(help="How long pods take to become ready.")
@@ -51,8 +57,13 @@ def plan(
     """Print each decision that the operator would take, with its time and its reason.
 
     The engine is the one that the operator runs. What was recorded does not follow the weights that are decided. Exit
-    status 0 whatever the outcome; 2 when a file cannot be used.
+    status 0 whatever the outcome; 2 when a file cannot be used; with --replay, 1 where a decision differs.
     """
+    if replay is not None:
+        raise typer.Exit(_replay(replay))
+    if file is None or metrics is None:
+        _fail("--file and --metrics are needed (or --replay)")
+        return
     try:
         ref, spec = _read_manifest(file)
         planner = Planner(
@@ -73,6 +84,25 @@ def plan(
         print(json.dumps([*document, asdict(outcome)], indent=2))
     else:
         _show(ref, decided, outcome)
+
+
+def _replay(path: Path) -> int:
+    """Decide every pass of a log again, and compare byte for byte."""
+    count = 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for entry in decisions.replay(lines):
+                count = entry.line
+                if not entry.same:
+                    print(f"line {entry.line}: decided otherwise", file=sys.stderr)
+                    print(f"- {entry.recorded}\n+ {entry.decided}", file=sys.stderr)
+                    return 1
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"{path}: {error.strerror if isinstance(error, OSError) else 'not UTF-8 text'}")
+    except decisions.DecisionLogError as error:
+        _fail(f"{path}: {error}")
+    print(f"{count} decisions, all the same")
+    return 0
 
 
 def _fail(message: str) -> Any:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from prometheus_client import start_http_server
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.errors import ClusterError
 from canarium_operator.messenger import Messenger
 from canarium_operator.reconciler import Reconciler
+from canarium_operator.replay.decisions import DecisionLog
 from canarium_operator.settings import OperatorSettings
 from canarium_operator.worker import Workers
 
@@ -60,6 +62,7 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
             resync=settings.resync,
             report=report,
             messenger=Messenger(cluster, HttpWebhooks()),
+            decisions=DecisionLog(Path(settings.decision_log)) if settings.decision_log else None,
         )
 
         async def reconcile(ref: ObjectRef) -> timedelta | None:

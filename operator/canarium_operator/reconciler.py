@@ -14,15 +14,12 @@ from typing import Any, Final
 from canarium_api import API_VERSION, KIND
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import ModelDeploymentStatus, Transition
-from canarium_api.v1alpha1 import ModelDeploymentSpec
-from canarium_operator.core import naming, validation
+from canarium_operator.core.assembling import assemble
 from canarium_operator.core.diff import Apply, Change, Delete, Scale, diff
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.notifications import messages
-from canarium_operator.core.observing import observe
 from canarium_operator.core.plan import make_plan
 from canarium_operator.core.resources.desired import desired_children
-from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.contract import Probe, due_probes
 from canarium_operator.core.rollout.engine import advance
@@ -35,8 +32,8 @@ from canarium_operator.core.rollout.inputs import (
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.rollout.webhooks import due_gates, question
-from canarium_operator.core.status import present, present_unreadable
-from canarium_operator.core.templates import TemplateKey, references_of, resolve
+from canarium_operator.core.status import present
+from canarium_operator.core.templates import TemplateKey, references_of
 from canarium_operator.errors import (
     ClusterError,
     ForbiddenError,
@@ -46,6 +43,7 @@ from canarium_operator.errors import (
 )
 from canarium_operator.messenger import Messenger
 from canarium_operator.ports import Clock, Cluster, EventRecord, Manifest, MetricSource
+from canarium_operator.replay.decisions import DecisionLog, entry_of
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +100,7 @@ class Reconciler:
         resync: timedelta = timedelta(minutes=5),
         report: Report = lambda _ref, _status: None,
         messenger: Messenger | None = None,
+        decisions: DecisionLog | None = None,
     ) -> None:
         self._cluster = cluster
         self._metrics = metrics
@@ -110,6 +109,7 @@ class Reconciler:
         self._resync = resync
         self._report = report
         self._messenger = messenger
+        self._decisions = decisions
         self._memories: dict[tuple[str, str], _Memory] = {}
 
     async def reconcile(self, ref: ObjectRef) -> timedelta | None:
@@ -138,7 +138,15 @@ class Reconciler:
         children = await self._cluster.children(ref)
         templates = await self._templates(ref, body, memory)
         self._memories[key] = memory = replace(memory, templates=templates)
-        given = self._assemble(ref, body, children, memory)
+        given = assemble(
+            ref,
+            body,
+            children,
+            now=self._clock.now(),
+            runtime_image=self._runtime_image,
+            templates=memory.templates.found,
+            rejection=memory.rejection,
+        )
         if isinstance(given, ModelDeploymentStatus):
             await self._record(ref, body, given)
             memory = await self._announce(ref, _hear(ref, given, memory))
@@ -152,6 +160,17 @@ class Reconciler:
         )
         decision = advance(given)
         status = present(given, decision)
+        if self._decisions is not None:
+            entry = entry_of(
+                given,
+                body,
+                children,
+                runtime_image=self._runtime_image,
+                templates=memory.templates.found,
+                rejection=memory.rejection,
+                decided=status,
+            )
+            self._decisions.take(entry)
         for note in given.observed.notes:
             log.warning("%s: %s", ref, note)
         await self._record(ref, body, status)
@@ -172,37 +191,6 @@ class Reconciler:
         if (given.rejection is None) != (rejection is None):
             return timedelta(0)  # the next pass puts it into the status
         return self._until_next(decision, memory)
-
-    def _assemble(
-        self, ref: ObjectRef, body: Manifest, children: Iterable[Manifest], memory: _Memory
-    ) -> RolloutInput | ModelDeploymentStatus:
-        """Bring together what the decision depends on; a spec that cannot even be read gives its status at once."""
-        status = ModelDeploymentStatus.from_manifest(body.get("status") or {})
-        generation = body["metadata"]["generation"]
-        now = self._clock.now()
-        spec = validation.parse_spec(body.get("spec"))
-        if not isinstance(spec, ModelDeploymentSpec):
-            return present_unreadable(status, generation, "; ".join(map(str, spec)), now)
-        resolved = resolve(spec, memory.templates.found)
-        if isinstance(resolved, ModelDeploymentSpec):
-            spec, problems = resolved, validation.validate(resolved)
-        else:
-            problems = resolved
-        rejection = memory.rejection
-        return RolloutInput(
-            ref=ref,
-            generation=generation,
-            spec=spec,
-            wanted=None if problems else revision_of(spec, self._runtime_image),
-            status=status,
-            observed=observe(list(children), spec),
-            now=now,
-            commands=naming.commands_of(body["metadata"].get("annotations") or {}),
-            problem="; ".join(str(problem) for problem in problems) or None,
-            rejection=rejection[1]
-            if rejection is not None and rejection[0] == generation
-            else None,
-        )
 
     async def _templates(self, ref: ObjectRef, body: Manifest, memory: _Memory) -> _Templates:
         """Read the templates that the spec names, again after a while: an edit of one counts within that time."""

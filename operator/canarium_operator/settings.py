@@ -36,6 +36,9 @@ class OperatorSettings(BaseModel):
     """Port of /metrics; 0: any free one."""
     health_port: int = Field(default=8081, ge=1, le=65535)
     """Port of /healthz."""
+    decision_log: str | None = Field(default=None, min_length=1)
+    """File to which every decision is written with all that it rests on, for `canarium plan --replay`. At 64 MiB it is
+    put aside as FILE.1 and begun anew. Default: nothing is recorded."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severity that is logged."""
 
