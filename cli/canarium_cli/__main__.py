@@ -38,6 +38,11 @@ COMMANDS: Final = {
         module="canarium_cli.plan",
         extra="cli",
     ),
+    "record": Command(
+        summary="write what Prometheus knows of a rollout, for canarium plan",
+        module="canarium_cli.record",
+        extra="cli",
+    ),
     **{
         verb: Command(summary=summary, module="canarium_cli.commands", extra="cli")
         for verb, summary in (

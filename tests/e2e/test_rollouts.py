@@ -1,6 +1,10 @@
 """Rollouts on a real cluster: first deployment, promotion, rollback, missing evidence, mistakes, deletion."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +17,27 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 def reasons(world: World) -> list[str]:
     return [event["reason"] for event in world.events()]
+
+
+def replayed(world: World) -> str:
+    """Record the latest rollout from Prometheus, plan it without the cluster, and give the outcome."""
+    folder = Path(world.operator.log).parent
+    environment = {**os.environ, "KUBECONFIG": world.kubectl.kubeconfig}
+    manifest, recorded = folder / "mdep.json", folder / "recorded.json"
+    body = world.kubectl.get("modeldeployments.canarium.dev", world.name, world.namespace)
+    manifest.write_text(json.dumps(body), encoding="utf-8")
+    command = [sys.executable, "-m", "canarium_cli"]
+    name = f"{world.namespace}/{world.name}"
+    options = ["--prometheus", world.cluster.prometheus, "--step", "5s", "-o", str(recorded)]
+    subprocess.run([*command, "record", name, *options], env=environment, check=True, timeout=60)
+    planned = subprocess.run(
+        [*command, "plan", "-f", str(manifest), "--metrics", str(recorded), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return str(json.loads(planned.stdout)[-1]["outcome"])
 
 
 def test_the_first_model_serves_and_kubectl_wait_does_not_return_early(world: World) -> None:
@@ -72,6 +97,7 @@ def test_a_version_that_fails_on_real_inputs_is_taken_back_and_stays_away(world:
     assert failure["revision"] == bad
     assert failure["reason"] == "AnalysisFailed"
     assert "error-rate" in failure["message"]
+    assert replayed(world) == "rolled_back"
     after = world.status()
     assert after["phase"] == "Aborted"
     assert after["stable"]["revision"] == stable
