@@ -293,7 +293,9 @@ def is_good(given_: RolloutInput, metric: MetricSpec) -> bool:
     needed = metric.min_samples
     if needed is None:
         needed = given_.spec.rollout.analysis.min_samples
-    roles = (status.canary.revision, status.stable.revision)
+    roles = [status.canary.revision]
+    if metric.max is None:  # a fixed limit asks nothing of stable
+        roles.append(status.stable.revision)
     for query, reading in given_.readings.items():
         if not isinstance(reading, tuple):
             return False

@@ -19,11 +19,19 @@ from canarium_operator.core.rollout.comparison import (
     Comparison,
     Level,
     compare,
-    has_limit,
-    is_sequential,
 )
 from canarium_operator.core.rollout.measurement import Measured, measure
-from canarium_operator.core.rollout.queries import Query, Reading, Subject, sides, templates
+from canarium_operator.core.rollout.queries import (
+    Query,
+    Reading,
+    Subject,
+    has_limit,
+    is_sequential,
+    part_of_step,
+    sides,
+    templates,
+    window,
+)
 from canarium_operator.core.statistics import correction, evidence
 
 BEYOND_QUANTILE: Final = 10
@@ -110,6 +118,7 @@ def assess(
         now: the present.
     """
     metric = with_defaults(metric)
+    previous = _carried_on(previous, metric, subject, now)
     canary_side, stable_side = sides(metric, subject, now)
     needed = _needed(metric, spec)
     draft = previous.model_copy(
@@ -169,7 +178,11 @@ def _judge_alone(
             compare(metric, canary, stable, _level(spec)),
         )
     if counted < needed:
-        eta = _eta(draft, needed - counted, subject.evidence_since)
+        eta = _eta(
+            draft,
+            needed - counted,
+            window(metric, subject, draft.measured_at or subject.evidence_since),
+        )
         return _with(
             draft.model_copy(update={"eta": eta}),
             Verdict.TOO_FEW_SAMPLES,
@@ -224,8 +237,10 @@ def judge(
         last_step: the step whose end promotes the canary.
     """
     tested = [c for c in checks if c.evidence is not None and c.measured_at and not c.dry_run]
-    adjusted = correction.holm([_chance(c) for c in tested])
-    p_values = dict(zip([c.name for c in tested], adjusted, strict=True))
+    # A check that has not begun, or is left out of this step, gets its turn: it has its part of alpha from the start.
+    waiting = max(0, _level(spec).checks - len(tested))
+    adjusted = correction.holm([*map(_chance, tested), *[1.0] * waiting])
+    p_values = dict(zip([c.name for c in tested], adjusted, strict=False))
     judged = []
     for check in checks:
         metric = with_defaults(metrics[check.name])
@@ -293,12 +308,24 @@ def _with(check: Check, verdict: Verdict, message: str, **changes: int) -> Check
     return check.model_copy(update={"verdict": verdict, "message": message[:500], **changes})
 
 
-def _eta(check: Check, missing: int, since: datetime) -> datetime | None:
+def _carried_on(check: Check, metric: MetricSpec, subject: Subject, now: datetime) -> Check:
+    """Begin a part of a long step: the counts start anew, the evidence of the part before is carried on."""
+    if check.measured_at is None or check.evidence is None:
+        return check
+    before = part_of_step(metric, subject, check.measured_at)
+    if part_of_step(metric, subject, now) == before:
+        return check
+    return check.model_copy(
+        update={"samples": None, "evidence": evidence.next_step(check.evidence)}
+    )
+
+
+def _eta(check: Check, missing: int, counted_over: timedelta) -> datetime | None:
     """Say when so many requests more will have come at the present rate; None while nothing comes."""
     now = check.measured_at
-    if now is None or not check.samples or now <= since:
+    if now is None or not check.samples:
         return None
-    seconds = missing * (now - since).total_seconds() / check.samples
+    seconds = missing * counted_over.total_seconds() / check.samples
     return (now + timedelta(seconds=min(seconds, 1e7))).replace(microsecond=0)
 
 

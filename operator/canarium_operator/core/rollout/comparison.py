@@ -37,19 +37,6 @@ class Comparison:
     """Requests of the canary after which a worsening of `minEffect` would have been found; None: cannot be said."""
 
 
-def is_sequential(metric: MetricSpec) -> bool:
-    """Tell whether a check compares by a sequential test: it needs counts, and no fixed limit instead."""
-    if metric.query is not None:
-        return False
-    return metric.min_effect is not None or not has_limit(metric)
-
-
-def has_limit(metric: MetricSpec) -> bool:
-    """Tell whether a check has a fixed limit."""
-    limits = (metric.max, metric.min, metric.max_increase, metric.max_ratio)
-    return any(limit is not None for limit in limits)
-
-
 def compare(metric: MetricSpec, canary: Measured, stable: Measured, level: Level) -> Comparison:
     """Compare two measurements of one check.
 

@@ -17,8 +17,9 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.rollout import promql
 
 MIN_WINDOW: Final = timedelta(seconds=5)
-MAX_WINDOW: Final = timedelta(hours=6)
-"""Longer steps are judged by their latest six hours: a longer range costs Prometheus much and dilutes what is new."""
+MAX_WINDOW: Final = timedelta(hours=6, minutes=30)
+"""Longer ranges cost Prometheus much. No whole or half day is a multiple of it, so that pauses of days do not end just
+when a part of the step begins, before the canary has answered anything in it."""
 BASELINE_WINDOW: Final = timedelta(minutes=10)
 """How far back stable is looked at where it gets no traffic any more."""
 
@@ -88,10 +89,36 @@ class Side:
     parts: Mapping[str, Query]
 
 
-def window(subject: Subject, now: datetime) -> timedelta:
-    """Time that the queries look back: since the evidence began, in whole seconds, within bounds."""
-    elapsed = timedelta(seconds=math.ceil((now - subject.evidence_since).total_seconds()))
+def window(metric: MetricSpec, subject: Subject, now: datetime) -> timedelta:
+    """Time that the queries of a check look back: since its evidence began, in whole seconds, within bounds."""
+    begun = subject.evidence_since + part_of_step(metric, subject, now) * MAX_WINDOW
+    elapsed = timedelta(seconds=math.ceil((now - begun).total_seconds()))
     return min(max(elapsed, MIN_WINDOW), MAX_WINDOW)
+
+
+def part_of_step(metric: MetricSpec, subject: Subject, now: datetime) -> int:
+    """Number the part of a long step that an instant lies in, from 0; the end of a part belongs to it.
+
+    A sequential test is told its requests part by part, and carries the evidence on: over a window that slides, each
+    look would be a new test, which in a step of a week takes back one good canary in five. Fixed limits do slide:
+    their question is how the canary does now. So does a test against stable's past, which cannot be told twice.
+    """
+    if not is_sequential(metric) or not subject.stable_has_traffic:
+        return 0
+    return max(0, math.ceil((now - subject.evidence_since) / MAX_WINDOW) - 1)
+
+
+def is_sequential(metric: MetricSpec) -> bool:
+    """Tell whether a check compares by a sequential test: it needs counts, and no fixed limit instead."""
+    if metric.query is not None:
+        return False
+    return metric.min_effect is not None or not has_limit(metric)
+
+
+def has_limit(metric: MetricSpec) -> bool:
+    """Tell whether a check has a fixed limit."""
+    limits = (metric.max, metric.min, metric.max_increase, metric.max_ratio)
+    return any(limit is not None for limit in limits)
 
 
 def sides(metric: MetricSpec, subject: Subject, now: datetime) -> tuple[Side, Side]:
@@ -100,7 +127,7 @@ def sides(metric: MetricSpec, subject: Subject, now: datetime) -> tuple[Side, Si
     Both are looked at over the same time, and where one query can bring both, it does. At 100 %, where stable gets
     nothing, the canary is compared with what stable did in the minutes before it lost its traffic.
     """
-    look_back = window(subject, now)
+    look_back = window(metric, subject, now)
     both = (subject.canary, subject.stable)
     if subject.stable_has_traffic:
         return (

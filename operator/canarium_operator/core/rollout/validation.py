@@ -9,7 +9,7 @@ from canarium_api.analysis import MetricSpec
 from canarium_api.rollout import RolloutSpec
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.rollout import analysis, holds, promql, queries
-from canarium_operator.core.rollout.comparison import has_limit
+from canarium_operator.core.rollout.queries import has_limit
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*([^}]*?)\s*\}\}")
 _ANALYSIS: Final = "spec.rollout.analysis.metrics"

@@ -6,7 +6,7 @@ from statistics import NormalDist
 from typing import Final
 
 from canarium_operator.core.statistics import means
-from canarium_operator.core.statistics.evidence import SPENT_PER_STEP
+from canarium_operator.core.statistics.evidence import FIRST_SHARE
 from canarium_operator.core.statistics.proportions import RATIOS
 
 MOST: Final = 100_000_000
@@ -75,7 +75,7 @@ def values_for_mean(
 
 def _boundary(alpha: float, checks: int) -> float:
     """Height that the logarithm of a step's e-value must reach: alpha, shared by checks, and by later steps."""
-    return math.log(max(checks, 1) / alpha) - math.log(SPENT_PER_STEP)
+    return math.log(max(checks, 1) / alpha) - math.log(FIRST_SHARE)
 
 
 def _smallest(found: Callable[[int], bool], least: int) -> int:

@@ -287,7 +287,7 @@ def test_the_mixture_over_steps_is_an_e_value() -> None:
             state = state.model_copy(update={"log": math.log(value)})
             if step < 2:
                 state = evidence.next_step(state)
-        share = state.rest * evidence.SPENT_PER_STEP
+        share = evidence.share_of_step(state)
         total += ((state.carried + share) * math.exp(state.log) + state.rest - share) / 8
     assert total == pytest.approx(1)
 
