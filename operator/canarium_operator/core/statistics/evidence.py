@@ -29,7 +29,8 @@ def p_value(evidence: Evidence) -> float:
     """Give the chance to see evidence as strong at any look, if the canary were as good as stable."""
     share = share_of_step(evidence)
     grown = (evidence.carried + share) * math.exp(_capped(evidence.log))
-    return min(1.0, 1 / (grown + evidence.rest - share))
+    total = grown + evidence.rest - share
+    return min(1.0, 1 / total) if total > 0 else 1.0
 
 
 def next_step(evidence: Evidence) -> Evidence:

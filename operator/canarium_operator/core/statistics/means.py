@@ -32,7 +32,7 @@ class Sample:
 
     @property
     def variance(self) -> float:
-        """Unbiased variance of one value; never below 0, whatever rounding does."""
+        """Unbiased variance of one value, for a count above 1; never below 0, whatever rounding does."""
         centred = self.squares - self.total * self.total / self.count
         return max(0.0, centred / (self.count - 1))
 
