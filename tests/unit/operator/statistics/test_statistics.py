@@ -119,6 +119,33 @@ def test_excludes_agrees_with_the_edges() -> None:
         assert proportions.excludes(5, 100, rate, 0.05) is out
 
 
+@pytest.mark.parametrize(
+    ("canary_trials", "stable_trials", "found"), [(600, 600, False), (600, 11_400, True)]
+)
+def test_four_errors_against_none_mean_what_the_traffic_makes_of_them(
+    canary_trials: int, stable_trials: int, found: bool
+) -> None:
+    """Kayenta's issue 426, passed there: 0, 1, 2, 1, 0, 0 errors against six zeros.
+
+    With as many requests on both sides that is four tosses of a fair coin (1 in 16), on 5 % of the traffic it is proof.
+    """
+    log = proportions.log_e_value(4, canary_trials, 0, stable_trials)
+    assert (evidence.p_value(Evidence(log=log)) <= 0.05) is found
+
+
+def test_a_baseline_from_the_past_keeps_the_level() -> None:
+    """At 100 % the canary is held against ten minutes that are over: 300 rollouts, looked at 100 times; seeded."""
+    random, wrong = np.random.default_rng(41), 0
+    for _ in range(300):
+        stable = float(random.binomial(5000, 0.005))
+        failed = random.binomial(100, 0.005, 100).cumsum().tolist()
+        wrong += any(
+            proportions.log_e_value(k, 100 * n, stable, 5000) >= math.log(1 / 0.05)
+            for n, k in enumerate(failed, start=1)
+        )
+    assert wrong / 300 <= 0.05
+
+
 # --- latency
 
 
@@ -146,6 +173,14 @@ def test_slower_requests_are_found_and_equal_ones_are_not() -> None:
     slow = buckets(random.lognormal(math.log(0.06), 0.5, 200))
     assert latency.log_e_value(same, stable) < math.log(1 / 0.05)
     assert latency.log_e_value(slow, stable) > math.log(1 / 0.01)
+
+
+def test_a_wider_spread_around_the_same_median_is_found() -> None:
+    """Kayenta's issue 780, passed there: only the variance changes. 300 requests a side; seeded."""
+    random = np.random.default_rng(43)
+    stable = buckets(random.lognormal(math.log(0.04), 0.2, 300))
+    wide = buckets(random.lognormal(math.log(0.04), 1.0, 300))
+    assert latency.log_e_value(wide, stable) > math.log(1000)
 
 
 def test_the_interval_of_a_quantile_holds_it() -> None:
@@ -290,6 +325,49 @@ def test_the_mixture_over_steps_is_an_e_value() -> None:
         share = evidence.share_of_step(state)
         total += ((state.carried + share) * math.exp(state.log) + state.rest - share) / 8
     assert total == pytest.approx(1)
+
+
+# --- figures of docs/explanation/evidence.md
+
+
+@pytest.mark.parametrize(
+    ("requests", "one", "five", "missed"),
+    [
+        (20, 0.095, 0.39, 0.54),
+        (50, 0.22, 0.71, 0.22),
+        (100, 0.39, 0.92, 0.048),
+        (200, 0.26, 0.78, 0.016),
+        (1000, 0.031, 0.15, 0.0),
+    ],
+)
+def test_a_threshold_at_low_traffic_is_wrong_as_often_as_the_page_says(
+    requests: int, one: float, five: float, missed: float
+) -> None:
+    """`error rate below 1 %` with 0.5 % in truth, once and five times in a row; and 3 % that pass it once."""
+    passes = stats.binom.cdf(math.ceil(requests * 0.01) - 1, requests, [0.005, 0.03])
+    assert 1 - passes[0] == pytest.approx(one, abs=0.005)
+    assert 1 - passes[0] ** 5 == pytest.approx(five, abs=0.005)
+    assert passes[1] == pytest.approx(missed, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "known", "both", "ours"),
+    [
+        (0.005, 0.02, 244, 676, 1706),
+        (0.01, 0.02, 793, 1824, 5163),
+        (0.005, 0.01, 1597, 3679, 10326),
+    ],
+)
+def test_looking_at_any_time_and_not_knowing_stable_cost_requests(
+    good: float, bad: float, known: int, both: int, ours: int
+) -> None:
+    """One look in the textbook (one-sided 5 %, power 80 %), stable's rate known exactly or not; and our test."""
+    z_alpha, z_power = stats.norm.ppf([0.95, 0.8])
+    own, other = good * (1 - good), bad * (1 - bad)
+    exact = ((z_alpha * math.sqrt(own) + z_power * math.sqrt(other)) / (bad - good)) ** 2
+    assert known == math.ceil(exact)
+    assert both == math.ceil((z_alpha + z_power) ** 2 * (own + other) / (bad - good) ** 2)
+    assert ours == power.requests_for_share(good, bad - good, alpha=0.05, power=0.8)
 
 
 # --- power
