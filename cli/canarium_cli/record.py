@@ -101,7 +101,16 @@ def samples_of(
         totals: dict[str, float] = defaultdict(float)
         bins: dict[str, float] = defaultdict(float)
         others: dict[str, float] = defaultdict(float)
-        for at in sorted(counts[revision]):
+        moments = sorted(counts[revision])
+        if moments:
+            # What the first step counted began at nothing; a counter that is seen once tells no increase.
+            before = moments[0] - step.total_seconds() - span.start.timestamp()
+            samples.append(
+                _sample(
+                    before, role, {}, dict.fromkeys(buckets[revision].get(moments[0], {}), 0.0), {}
+                )
+            )
+        for at in moments:
             _add(totals, counts[revision][at])
             _add(bins, buckets[revision].get(at, {}))
             gauges = _grown(others, values[revision].get(at, {}))
@@ -250,13 +259,16 @@ def record(
 def _recorded(
     ref: ObjectRef, body: dict[str, Any], url: str, step: timedelta
 ) -> list[dict[str, Any]]:
-    span = span_of(status_of(body), datetime.now(UTC))
+    now = datetime.now(UTC)
+    span = span_of(status_of(body), now)
     start = span.start - BASELINE_WINDOW
-    if (span.end - start) / step > MAX_POINTS:
+    # A point tells of the step before it: the one after the end still tells of the rollout.
+    end = min(span.end + step, now)
+    if (end - start) / step > MAX_POINTS:
         msg = f"--step is too short for a rollout of {span.end - span.start}: name a longer one"
         raise RecordError(msg)
     spec = ModelDeploymentSpec.from_manifest(body["spec"])
-    samples = samples_of(ref, spec, span, prometheus(url, start, span.end, step), step)
+    samples = samples_of(ref, spec, span, prometheus(url, start, end, step), step)
     if not {"stable", "canary"} <= {sample["revision"] for sample in samples}:
         msg = (
             "Prometheus has no requests of both revisions in that time: is it the one that scrapes them, "

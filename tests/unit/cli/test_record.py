@@ -117,8 +117,30 @@ def test_samples_are_cumulative_and_begin_before_the_rollout() -> None:
     samples = samples_of(REF, spec(), SPAN, source(0.01), STEP)
     stable = [s for s in samples if s["revision"] == "stable"]
     canary = [s for s in samples if s["revision"] == "canary"]
-    assert (stable[0]["at"], canary[0]["at"]) == (-600, 30)
-    assert [s["requests"] for s in canary[:3]] == [60, 120, 180]
-    assert canary[1]["errors"] == pytest.approx(1.2)
-    assert canary[1]["latency_seconds_buckets"] == {"0.05": 72, "0.1": 108, "+Inf": 120}
-    assert canary[1]["values"] == {"agreement": 0.97}
+    assert (stable[0]["at"], canary[0]["at"]) == (-630, 0)
+    assert [s["requests"] for s in canary[:4]] == [0, 60, 120, 180]
+    assert canary[2]["errors"] == pytest.approx(1.2)
+    assert canary[2]["latency_seconds_buckets"] == {"0.05": 72, "0.1": 108, "+Inf": 120}
+    assert canary[2]["values"] == {"agreement": 0.97}
+
+
+def test_what_was_counted_in_a_single_step_is_evidence() -> None:
+    """A canary that was taken back within seconds has one point in Prometheus; the file tells its increase."""
+    span = Span(canary="new", stable="old", start=START, end=START + timedelta(seconds=60))
+
+    def at_the_end(query: str) -> Points:
+        within = START.timestamp() + 60
+        return [
+            (
+                labels,
+                [
+                    point
+                    for point in points
+                    if labels.get("revision") == "old" or point[0] == within
+                ],
+            )
+            for labels, points in source(0.9)(query)
+        ]
+
+    samples = samples_of(REF, spec(), span, at_the_end, STEP)
+    assert [s["requests"] for s in samples if s["revision"] == "canary"] == [0, 60]
