@@ -52,6 +52,7 @@ REJECTION_RETRY: Final = timedelta(seconds=60)
 ANNOUNCE_RETRY: Final = timedelta(seconds=10)
 """An Event that could not be posted is tried again after this."""
 TEMPLATES_FRESH_FOR: Final = timedelta(seconds=60)
+"""A template is read again after this, and one that is missing is looked for again: nothing wakes the operator."""
 MAX_UNANNOUNCED: Final = 20
 MAX_QUERIES_AT_ONCE: Final = 8
 
@@ -199,7 +200,7 @@ class Reconciler:
         if not keys:
             return _Templates()
         fresh = known.read_at is not None and now < known.read_at + TEMPLATES_FRESH_FOR
-        if fresh and known.keys == keys:
+        if fresh and known.keys == keys == known.found.keys():
             return known
         found = {}
         for cluster_wide, name in sorted(keys):
@@ -343,6 +344,8 @@ class Reconciler:
             waits.append(REJECTION_RETRY)
         if memory.unannounced or memory.unposted:
             waits.append(ANNOUNCE_RETRY)
+        if memory.templates.keys != memory.templates.found.keys():
+            waits.append(TEMPLATES_FRESH_FOR)
         return max(timedelta(0), min(waits))
 
 

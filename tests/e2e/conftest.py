@@ -26,7 +26,7 @@ from tests.e2e.kube import Kubectl, Manifest, wait_for
 from tests.e2e.traffic import Traffic
 
 ROOT = Path(__file__).parents[2]
-CRD = ROOT / "crds" / "canarium.dev_modeldeployments.yaml"
+CRDS = ROOT / "crds"
 _numbers = itertools.count(1)
 
 
@@ -228,10 +228,10 @@ def cluster() -> ClusterInfo:
     )
     info = json.loads(found.stdout)
     kubectl = Kubectl(info["kubeconfig"], info["kubectl"])
-    kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    kubectl.run(
-        "wait", "--for=condition=Established", "crd/modeldeployments.canarium.dev", "--timeout=30s"
-    )
+    kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(CRDS))
+    for kind in ("modeldeployments", "analysistemplates", "clusteranalysistemplates"):
+        name_of_crd = f"crd/{kind}.canarium.dev"
+        kubectl.run("wait", "--for=condition=Established", name_of_crd, "--timeout=30s")
     return ClusterInfo(
         name=name,
         kubectl=kubectl,

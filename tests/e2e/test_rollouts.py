@@ -176,6 +176,52 @@ def test_without_requests_a_step_holds_and_describe_says_what_is_missing(world: 
     assert row.split()[1:5] == ["False", "Canary", "1/3", "20"]
 
 
+def test_checks_of_templates_decide_with_the_arguments_that_they_are_given(world: World) -> None:
+    """One of the namespace, one of the cluster; a missing one is named, and taken up once it is there."""
+    world.deploy("1", models.good(1))
+    world.wait_phase("Promoted")
+    shared = f"shared-{world.namespace}"
+    failed = 'sum(increase(ml_predictions_total{revision="{{revision}}",status="{{args.status}}"}[{{window}}]))'
+    every = 'sum(increase(ml_predictions_total{revision="{{revision}}"}[{{window}}]))'
+    failing = {"name": "failing", "proportion": {"events": failed, "trials": every}}
+    template = {
+        "apiVersion": "canarium.dev/v1alpha1",
+        "kind": "AnalysisTemplate",
+        "metadata": {"name": "local", "namespace": world.namespace},
+        "spec": {"args": [{"name": "status"}], "metrics": [{**failing, "minEffect": "5%"}]},
+    }
+    cluster_wide = {
+        "apiVersion": "canarium.dev/v1alpha1",
+        "kind": "ClusterAnalysisTemplate",
+        "metadata": {"name": shared},
+        "spec": {"metrics": [{"name": "latency-p90", "max": "5s", "minSamples": 20}]},
+    }
+    analysis = {
+        "interval": "2s",
+        "minSamples": 20,
+        "metrics": [],
+        "templates": [
+            {"name": "local", "args": [{"name": "status", "value": "error"}]},
+            {"name": shared, "clusterScope": True},
+        ],
+    }
+    world.kubectl.apply(template)
+    try:
+        world.deploy("3", models.failing(), rollout=quick_rollout(analysis=analysis))
+        status = world.wait_phase("Invalid")
+        assert "spec.rollout.analysis.templates[1]" in status["message"]
+        world.kubectl.apply(cluster_wide)
+        world.kubectl.run("annotate", "mdep", world.name, "-n", world.namespace, "example.com/x=1")
+        with world.traffic(bad_share=0.3):
+            status = world.wait_phase("Aborted", 150)
+    finally:
+        world.kubectl.run("delete", "clusteranalysistemplate", shared, "--ignore-not-found")
+    [failure] = status["failedRevisions"]
+    assert failure["reason"] == "AnalysisFailed"
+    assert [check["name"] for check in failure["checks"]] == ["failing", "latency-p90"]
+    assert "failing: " in failure["message"]
+
+
 def test_a_wrong_digest_never_serves_and_the_reason_reaches_the_status(world: World) -> None:
     """First deployment: Stalled says what was expected and what came; the mended spec recovers."""
     wrong = world.manifest("1", "0" * 64)

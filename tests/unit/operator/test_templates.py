@@ -114,3 +114,21 @@ async def test_templates_are_read_once_a_minute() -> None:
     live = await cluster.get(obj)
     assert live is not None
     assert "AnalysisTemplate shop does not exist" in live["status"]["message"]
+    cluster.templates["ml", "shop"] = {"spec": TEMPLATE}
+    await reconciler.reconcile(obj)
+    live = await cluster.get(obj)
+    assert live is not None
+    assert live["status"]["message"].startswith("mended: "), "a missing one is not waited for"
+
+
+async def test_a_missing_template_is_looked_for_again_within_a_minute() -> None:
+    """Nothing wakes the operator when it is made."""
+    cluster = FakeCluster()
+    body = model_deployment(rollout={"analysis": {"templates": [{"name": "shop"}], "metrics": []}})
+    cluster.put(body)
+    reconciler = Reconciler(cluster, FakeMetrics(), FakeClock(), runtime_image="runtime:1")
+    obj = ObjectRef(namespace="ml", name="fraud")
+    due = timedelta(0)
+    for _ in range(5):
+        due = await reconciler.reconcile(obj) or timedelta(0)
+    assert timedelta(0) < due <= TEMPLATES_FRESH_FOR
