@@ -147,7 +147,7 @@ class Monitor:
             onwards = reason in (Reason.STEP_PASSED, Reason.STEP_SKIPPED)
             assert rollout.step - before.rollout.step == onwards
         if reason is Reason.STEP_STARTED:
-            assert self.route_weights().get(canary.revision) == rollout.weight
+            assert self.route_weights().get(canary.revision, 0) == rollout.weight
             self.steps.append((canary.revision, rollout.step))
 
     def _endings(

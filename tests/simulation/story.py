@@ -4,6 +4,7 @@ All faults stop after a while; what holds while they last is in `invariants`, an
 The deadlines of the specs are longer than all faults together, so that a good revision has no excuse to fail.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -111,7 +112,7 @@ class Story:
             )
         )
         return {
-            "canary": {"steps": steps},
+            **(self._colours() if random.random() < 0.25 else {"canary": {"steps": steps}}),
             "analysis": {
                 "metrics": metrics,
                 "interval": random.choice(("10s", "20s")),
@@ -121,6 +122,20 @@ class Story:
             },
             "progressDeadline": "15m",
             "scaleDownDelay": f"{self.drain}s",
+        }
+
+    def _colours(self) -> dict[str, Any]:
+        """Choose a blue-green strategy."""
+        random = self.random
+        return {
+            "blueGreen": {
+                "beforeSwitch": {
+                    "pause": f"{random.choice((0, 15, 30))}s",
+                    "approval": random.random() < 0.2,
+                },
+                "afterSwitch": {"pause": f"{random.choice((0, 30))}s"},
+                "keepFor": f"{random.choice((0, 60, 200))}s",
+            }
         }
 
     def _model(self) -> Model:
@@ -238,11 +253,11 @@ class Story:
         live = self.world.cluster.live("HTTPRoute", REF.namespace, REF.name)
         if live is None:
             return
-        [rule] = live["spec"]["rules"]
-        backends = [{**backend, "weight": 50} for backend in rule["backendRefs"]]
-        self.world.cluster.store(
-            {**live, "spec": {**live["spec"], "rules": [{**rule, "backendRefs": backends}]}}
-        )
+        rules = [
+            {**rule, "backendRefs": [{**backend, "weight": 50} for backend in rule["backendRefs"]]}
+            for rule in live["spec"]["rules"]
+        ]
+        self.world.cluster.store({**live, "spec": {**live["spec"], "rules": rules}})
 
     # --- the user in the middle
 
@@ -253,6 +268,7 @@ class Story:
         weights = sorted(random.sample((2, 20, 40, 60, 100), random.randint(1, 3)))
         steps = {"steps": [{"weight": w, "pause": "10s"} for w in weights]}
         replanned = {**self.rollout, "canary": steps}
+        replanned.pop("blueGreen", None)
         broken = {"serving": {"resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "1"}}}}
 
         def replan() -> None:
@@ -323,7 +339,7 @@ class Story:
         for number, (what, edit) in enumerate(edits):
             world.at(self.random.uniform(60 * number, 60 * number + 60), f"user: {what}", edit)
         self._troubles()
-        if any(step.get("approval") for step in self.rollout["canary"]["steps"]):
+        if '"approval": true' in json.dumps(self.rollout):
             self._approve()
         await world.run(FAULTS_LAST + 1)
         await world.run(PATIENCE, lambda: self._is_over(last))

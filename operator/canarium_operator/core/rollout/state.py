@@ -51,7 +51,8 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.ROLLING_BACK}),
     ),
     # its end
-    Reason.PROMOTED: (frozenset({Phase.CANARY}), frozenset({Phase.PROMOTING})),
+    # what is kept for a way back (blueGreen.keepFor) does not drain
+    Reason.PROMOTED: (frozenset({Phase.CANARY}), frozenset({Phase.PROMOTING, Phase.PROMOTED})),
     Reason.ANALYSIS_FAILED: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
     Reason.ANALYSIS_TIMED_OUT: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
     Reason.INCOMPATIBLE_SCHEMA: (
