@@ -107,9 +107,9 @@ def test_a_canary_that_loses_all_pods_gives_its_traffic_away_until_they_are_back
 def test_a_stable_revision_without_pods_is_said_to_be_unavailable(world: World) -> None:
     """Ready and Available are False until a pod is back."""
     revision = serve(world)
-    deployment = f"{world.name}-{revision}"
     pods = ("-n", world.namespace, "-l", f"canarium.dev/revision={revision}")
-    world.kubectl.run("cordon", "--all")
+    nodes = world.kubectl.run("get", "nodes", "-o", "name").split()
+    world.kubectl.run("cordon", *nodes)
     try:
         world.kubectl.run("delete", "pods", *pods, "--wait=false", "--force", "--grace-period=0")
         status = world.wait(
@@ -117,9 +117,9 @@ def test_a_stable_revision_without_pods_is_said_to_be_unavailable(world: World) 
             lambda s: any(c["reason"] == "StableUnavailable" for c in s["conditions"]),
         )
     finally:
-        world.kubectl.run("uncordon", "--all")
+        world.kubectl.run("uncordon", *nodes)
     conditions = {c["type"]: c["status"] for c in status["conditions"]}
-    assert (conditions["Ready"], conditions["Available"]) == ("False", "False"), deployment
+    assert (conditions["Ready"], conditions["Available"]) == ("False", "False")
     world.wait(
         "a pod again",
         lambda s: any(c["type"] == "Ready" and c["status"] == "True" for c in s["conditions"]),

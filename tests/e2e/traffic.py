@@ -30,6 +30,7 @@ class Traffic:
     def __enter__(self) -> "Traffic":
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._await_gateway()
         self._threads = [
             threading.Thread(target=self._loop, args=(n,), daemon=True) for n in range(self.clients)
         ]
@@ -54,6 +55,20 @@ class Traffic:
             for key, count in self.answers.items()
             if key[1] != 200 and (not besides or key[0] != besides)
         }
+
+    def _await_gateway(self) -> None:
+        """Wait until the gateway has heard of the first pods: it says that it accepted a route before it knows them.
+
+        What fails from then on is counted.
+        """
+        connection = http.client.HTTPConnection(self.gateway, timeout=10)
+        deadline = time.monotonic() + 20
+        key = ("", 0)
+        while key[1] != 200 and time.monotonic() < deadline:
+            key = self._ask(connection, json.dumps({"inputs": {"input": [[0.0, 0.5, 0.5, 0.5]]}}))
+            time.sleep(0.05)
+        connection.close()
+        self.last_errors = []
 
     def _loop(self, number: int) -> None:
         chance = random.Random(number)
