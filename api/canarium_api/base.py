@@ -33,10 +33,15 @@ class ApiModel(BaseModel):
         return cls.model_validate(value)
 
 
-def rules(*conditions: tuple[str, str]) -> ConfigDict:
-    """CEL rules, as (expression that must hold, message with the remedy)."""
+def rules(*conditions: tuple[str, str] | tuple[str, str, str]) -> ConfigDict:
+    """CEL rules, as (expression that must hold, message with the remedy), and where the message needs values, a third:
+    the expression that gives it. The second then stands for it where that cannot be evaluated.
+    """
+    fields = ("rule", "message", "messageExpression")
     return ConfigDict(
         json_schema_extra={
-            "x-kubernetes-validations": [{"rule": r, "message": m} for r, m in conditions]
+            "x-kubernetes-validations": [
+                dict(zip(fields, condition, strict=False)) for condition in conditions
+            ]
         }
     )

@@ -166,10 +166,19 @@ class GateStatus(ApiModel):
     asked_at: datetime | None = None
 
 
+class Splitter(StrEnum):
+    """What gives the canary its share of the traffic."""
+
+    REPLICAS = "replicas"
+    """The ratio of pods behind the Service `NAME`."""
+
+
 class RolloutStatus(ApiModel):
     """The rollout under way."""
 
     strategy: str = "canary"
+    splitter: Splitter | None = None
+    """What splits the traffic; absent: the gateway."""
     step: int = 1
     """1-based number of the current step."""
     steps: int

@@ -1,8 +1,8 @@
 """`ModelDeployment.spec`: what a user writes.
 
 The CRD is generated from these types (`python -m canarium_api.crdgen`): docstrings become its descriptions and
-`json_schema_extra` its CEL rules. Two fields are enough, `model.uri` and `traffic.gateway`; every default is one that
-a production team would keep.
+`json_schema_extra` its CEL rules. `model.uri` is enough, and `traffic.gateway` for what comes from outside the cluster;
+every default is one that a production team would keep.
 """
 
 from datetime import timedelta
@@ -14,7 +14,7 @@ from pydantic import Field
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
 from canarium_api.quantity import Quantity
-from canarium_api.rollout import MODEL_URI_PATTERN, RolloutSpec
+from canarium_api.rollout import DEFAULT_STEPS, MODEL_URI_PATTERN, RolloutSpec
 
 OpaqueObject = Annotated[
     dict[str, Any],
@@ -166,8 +166,17 @@ HOSTNAME_PATTERN = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
 class TrafficSpec(ApiModel):
     """How requests reach the model."""
 
-    gateway: GatewayRef
-    """Gateway that carries the traffic and splits it by weight."""
+    model_config = rules(
+        (
+            "has(self.gateway) || !has(self.hostnames) || self.hostnames.size() == 0",
+            "traffic.hostnames are names at a gateway: set traffic.gateway, or remove them",
+        ),
+    )
+
+    gateway: GatewayRef | None = None
+    """Gateway that carries the traffic and splits it by weight. Default: none; then clients in the cluster use the
+    Service `NAME`, and weights are the ratio of pods.
+    """
     hostnames: list[
         Annotated[str, Field(min_length=1, max_length=253, pattern=HOSTNAME_PATTERN)]
     ] = Field(default=[], max_length=16)
@@ -176,11 +185,45 @@ class TrafficSpec(ApiModel):
     """
 
 
+_PODS = "self.autoscaling.minReplicas"
+_MOST = "self.autoscaling.maxReplicas"
+_OFFSETS = f"[{','.join(map(str, range(100)))}]"
+"""From 99 pods of stable on, some number of canary pods is within half a point of any weight."""
+
+
+def _reachable(weight: str) -> str:
+    """CEL for `core.ratio.least_stable`: some number s of stable's pods, with the most pods c of the canary that keep
+    within the weight, is within half a percentage point of it. Lists of one element name a value; CEL has no `let`.
+    """
+    return (
+        f"{_OFFSETS}.exists(k, {_PODS} + k <= {_MOST} && [{_PODS} + k].exists(s, "
+        f"[(2 * {weight} + 1) * s / (199 - 2 * {weight})].exists(q, [q < 1 ? 1 : q > {_MOST} ? {_MOST} : q].exists(c, "
+        f"200 * c - 2 * {weight} * (s + c) <= s + c && 2 * {weight} * (s + c) - 200 * c <= s + c))))"
+    )
+
+
+_WEIGHTS = "self.rollout.canary.steps.map(step, step.weight)"
+_UNREACHABLE = f"{_WEIGHTS}.filter(w, w < 100 && !({_reachable('w')}))"
+_TO_99 = f"[{','.join(map(str, range(1, 100)))}]"
+_RATIO_RULE = (
+    f"has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.canary) || "
+    f"{_WEIGHTS} == [{', '.join(str(step.weight) for step in DEFAULT_STEPS)}] || {_UNREACHABLE}.size() == 0",
+    "rollout.canary.steps[].weight is one that no ratio of pods gives: choose another weight, raise "
+    "autoscaling.maxReplicas, or set traffic.gateway",
+    f"'rollout.canary.steps[].weight: without a gateway no ratio of ' + string({_PODS}) + ' to ' + string({_MOST}) + "
+    f"' pods gives ' + {_UNREACHABLE}.map(w, string(w)).join(', ') + ' percent: use ' + "
+    f"{_TO_99}.filter(w, {_reachable('w')}).map(w, string(w)).join(', ') + ', 100, raise autoscaling.maxReplicas, "
+    f"or set traffic.gateway'",
+)
+
+
 class ModelDeploymentSpec(ApiModel):
     """A model, how to serve it, how to reach it and how to replace it."""
+
+    model_config = rules(_RATIO_RULE)
 
     model: ModelSpec
     serving: ServingSpec = ServingSpec()
     autoscaling: AutoscalingSpec = AutoscalingSpec()
-    traffic: TrafficSpec
+    traffic: TrafficSpec = TrafficSpec()
     rollout: RolloutSpec = RolloutSpec()

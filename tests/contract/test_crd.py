@@ -20,6 +20,10 @@ SAMPLES = {
 }
 
 
+WITHIN: dict[str, Any] = {"traffic": {}}
+"""Reached from inside the cluster alone."""
+
+
 def steps(*weights: int) -> dict[str, Any]:
     return {"rollout": {"canary": {"steps": [{"weight": weight} for weight in weights]}}}
 
@@ -37,6 +41,9 @@ def metrics(*found: dict[str, Any]) -> dict[str, Any]:
         ("reorder the steps", steps(5, 5)),
         ("reorder the steps", steps(*range(1, 20), 1)),
         ("unless the name is built in", metrics({"name": "fairness", "min": 1})),
+        ("no ratio of 3 to 20 pods gives 1, 2 percent: use 5, 6, 7, ", steps(1, 2, 50) | WITHIN),
+        ("use 25, 40, 50, 100, raise", steps(30) | WITHIN | {"autoscaling": {"maxReplicas": 3}}),
+        ("set traffic.gateway, or remove", {"traffic": {"hostnames": ["fraud.example.com"]}}),
         (
             "give the second check a name of its own",
             metrics({"name": "error-rate"}, {"name": "error-rate"}),
@@ -71,6 +78,11 @@ async def test_a_name_that_no_service_could_have_is_refused(real: RealWorld, nam
             {"name": "agreement", "query": "sum(agree)", "min": 0.98, "max": 1},
         ),
         metrics(),
+        WITHIN,
+        steps(1, 5, 10, 25, 50, 100) | WITHIN,
+        steps(5, 87, 100) | WITHIN,
+        steps(25, 40, 50) | WITHIN | {"autoscaling": {"maxReplicas": 3}},
+        steps(1, 99) | WITHIN | {"autoscaling": {"maxReplicas": 1000}},
         {"serving": {"resources": {"limits": {"cpu": 2, "memory": "1.5Gi", "nvidia.com/gpu": 1}}}},
         {"serving": {"affinity": {"nodeAffinity": {"x": [1]}}, "tolerations": [{"key": "spot"}]}},
         {

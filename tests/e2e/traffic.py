@@ -23,6 +23,8 @@ class Traffic:
     rate: float = 80.0
     """Requests a second, all clients together."""
     clients: int = 4
+    keep_alive: bool = True
+    """False: a connection for each request, which is what kube-proxy spreads."""
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     """(revision, status) to count; revision is empty where no server answered, status 0 where nothing did."""
     last_errors: list[str] = field(default_factory=list)
@@ -91,6 +93,8 @@ class Traffic:
             connection.request("POST", "/predict", body, headers)
             answer = connection.getresponse()
             text = answer.read()
+            if not self.keep_alive:
+                connection.close()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             self._note(f"{type(error).__name__}: {error}")

@@ -7,6 +7,7 @@ from typing import Any
 from canarium_api.status import ModelDeploymentStatus
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import naming, validation
+from canarium_operator.core.defaults import filled_in
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observing import observe
@@ -42,7 +43,7 @@ def assemble(
     spec = validation.parse_spec(body.get("spec"))
     if not isinstance(spec, ModelDeploymentSpec):
         return present_unreadable(status, generation, "; ".join(map(str, spec)), now)
-    resolved = resolve(spec, templates)
+    resolved = resolve(filled_in(spec), templates)
     if isinstance(resolved, ModelDeploymentSpec):
         spec, problems = resolved, validation.validate(resolved)
     else:

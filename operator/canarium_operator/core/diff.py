@@ -13,7 +13,7 @@ from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory
 from canarium_operator.core.plan import Plan
-from canarium_operator.core.resources import route
+from canarium_operator.core.resources import front, route
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class Delete:
 Change = Apply | Scale | Delete
 
 _DELETION_ORDER: Final = (
+    "HTTPRoute",
     "HorizontalPodAutoscaler",
     "Deployment",
     "PodDisruptionBudget",
@@ -48,7 +49,8 @@ _DELETION_ORDER: Final = (
     "ConfigMap",
 )
 """The HPA first, so that it does not complain of a missing target; the ConfigMap last, as the only memory of a
-revision. Pods are left to their Deployment, and the route is never deleted: it goes with its owner."""
+revision. Pods are left to their Deployment. The route goes with its owner; it is deleted only where the spec names no
+gateway any more and the Service `NAME` is there instead."""
 
 
 def diff(
@@ -82,7 +84,9 @@ def _is_current(wanted: Manifest, found: Manifest) -> bool:
     stamps = (manifests.annotations(m).get(naming.HASH_ANNOTATION) for m in (wanted, found))
     if len(set(stamps)) > 1:
         return False
-    # Weights decide who gets requests, so the route itself is looked at and not what we once wrote on it.
+    # What decides who gets requests is looked at itself, and not what we once wrote on it.
+    if front.is_front(wanted) and front.selector_of(wanted) != front.selector_of(found):
+        return False
     return wanted["kind"] != "HTTPRoute" or _contains(found.get("spec"), wanted["spec"])
 
 
@@ -111,9 +115,22 @@ def _replicas(deployment: Manifest | None) -> int:
 
 def _is_over(plan: Plan, child: Manifest, kept: frozenset[str]) -> bool:
     labels = manifests.labels(child)
+    if child["kind"] == "HTTPRoute":
+        return plan.spec.traffic.gateway is None and plan.has_front
+    if front.is_front(child):
+        return not plan.front
     if naming.PREVIEW_LABEL in labels:
         return plan.preview is None
     return labels.get(naming.REVISION_LABEL) not in kept
+
+
+def _behind(service: Manifest, live: Iterable[Manifest]) -> frozenset[str]:
+    """Name the revisions that the Service `NAME` leads to."""
+    only = front.revision_of(service)
+    if only is not None:
+        return frozenset({only})
+    deployments = (child for child in live if child["kind"] == "Deployment")
+    return frozenset(manifests.labels(d).get(naming.REVISION_LABEL, "") for d in deployments)
 
 
 def _deletions(plan: Plan, live: Iterable[Manifest]) -> list[Delete]:
@@ -122,6 +139,8 @@ def _deletions(plan: Plan, live: Iterable[Manifest]) -> list[Delete]:
     for child in live:
         if child["kind"] == "HTTPRoute":
             kept |= route.reached_by(child)
+        elif front.is_front(child):
+            kept |= _behind(child, live)
     doomed = [
         child
         for child in live

@@ -77,6 +77,11 @@ def revision_selector(ref: ObjectRef, revision: str) -> dict[str, str]:
     return {DEPLOYMENT_LABEL: ref.name, REVISION_LABEL: revision}
 
 
+def any_revision_selector(ref: ObjectRef) -> dict[str, str]:
+    """Labels that select the pods of all revisions."""
+    return {"app.kubernetes.io/name": "canarium-model", DEPLOYMENT_LABEL: ref.name}
+
+
 def owner_reference(ref: ObjectRef) -> dict[str, object]:
     """Makes a child owned by its ModelDeployment, so that deleting the one deletes the other."""
     return {

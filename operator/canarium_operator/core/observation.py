@@ -35,7 +35,9 @@ class Workload:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteState:
-    """The HTTPRoute: the weights that it asks for, and whether the gateway took them."""
+    """The HTTPRoute: the weights that it asks for, and whether the gateway took them. Without a gateway the Service
+    `NAME`: the weights that its selector and the ready pods give.
+    """
 
     weights: Mapping[str, int] = field(default_factory=dict)
     """Revision to percent; a revision that is not named gets none."""
@@ -58,7 +60,11 @@ class Observed:
     services: frozenset[str] = frozenset()
     """Revisions whose Service exists."""
     route: RouteState | None = None
-    """None: there is no route yet."""
+    """None: there is no route yet, or without a gateway no Service `NAME`."""
+    has_front: bool = False
+    """The Service `NAME` exists."""
+    strays: frozenset[str] = frozenset()
+    """Revisions with pods that still run though their Deployment is gone."""
     memory: Memory | None = None
     """What is remembered from earlier objects of the same name."""
     notes: tuple[str, ...] = ()

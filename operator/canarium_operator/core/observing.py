@@ -17,7 +17,7 @@ from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory, read_memory
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
-from canarium_operator.core.resources import route
+from canarium_operator.core.resources import front, route
 from canarium_operator.core.revision import Revision
 
 
@@ -47,11 +47,25 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
         if (name := _revision_name(deployment))
     }
     routes = [child for child in by_kind["HTTPRoute"] if not manifests.is_being_deleted(child)]
+    fronts = [child for child in by_kind["Service"] if front.is_front(child)]
+    ready = {
+        name: sum(map(pods.is_ready, filter(pods.is_live, of))) for name, of in pods_of.items()
+    }
+    if spec is not None and spec.traffic.gateway is None:
+        state = front.state_of(fronts[0], ready) if fronts else None
+    else:
+        state = _route_state(routes[0], spec) if routes else None
     return Observed(
         revisions=revisions,
         workloads=workloads,
         services=frozenset(_revision_name(service) for service in by_kind["Service"]),
-        route=_route_state(routes[0], spec) if routes else None,
+        route=state,
+        has_front=bool(fronts),
+        strays=frozenset(
+            name
+            for name, of in pods_of.items()
+            if name not in workloads and any(map(pods.is_live, of))
+        ),
         memory=memory,
         notes=tuple(notes),
     )
@@ -104,11 +118,11 @@ def _replica_failure(deployment: Manifest) -> LoadProblem | None:
 
 def _route_state(manifest: Manifest, spec: ModelDeploymentSpec | None) -> RouteState:
     weights = route.weights_of(manifest)
-    if spec is None:
+    if spec is None or spec.traffic.gateway is None:
         return RouteState(weights=weights, reached=route.reached_by(manifest))
     meta = manifest["metadata"]
     ref = ObjectRef(namespace=meta["namespace"], name=meta["name"])
-    parent = route.parent_reference(ref, spec.traffic)
+    parent = route.parent_reference(ref, spec.traffic.gateway)
     message = _refusal(manifest, parent)
     if manifest.get("spec", {}).get("hostnames") != route.hostnames(ref, spec.traffic):
         message = "the route does not have the host names of the spec yet"

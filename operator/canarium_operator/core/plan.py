@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from canarium_api.status import ModelDeploymentStatus, RolloutStatus
+from canarium_api.status import ModelDeploymentStatus, RolloutStatus, Splitter
 from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
+from canarium_operator.core import ratio
 from canarium_operator.core.memory import Memory, last_good_ones, memory_of
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
@@ -56,10 +57,14 @@ class Plan:
     """Requests that do not follow the weights."""
     preview: str | None = None
     """Revision that the Service `NAME-preview` leads to; None: there is no such Service."""
+    front: frozenset[str] = frozenset()
+    """Revisions that the Service `NAME` leads to; none: there is no such Service."""
+    has_front: bool = False
+    """The Service `NAME` was seen."""
 
     @property
     def reached(self) -> frozenset[str]:
-        """Revisions that the route leads to in some way."""
+        """Revisions that the route, or without a gateway the Service `NAME`, leads to in some way."""
         return frozenset(self.weights or ()) | {rule.revision for rule in self.rules}
 
 
@@ -71,19 +76,57 @@ def canary_replicas(weight: int, reserved: int, autoscaling: AutoscalingSpec) ->
     return max(1, min(math.ceil(reserved * weight / 100), autoscaling.max_replicas))
 
 
-def stable_floor(status: ModelDeploymentStatus, autoscaling: AutoscalingSpec) -> int:
+def splitter_of(spec: ModelDeploymentSpec) -> Splitter | None:
+    """Tell what splits the traffic: None for the gateway."""
+    return Splitter.REPLICAS if spec.traffic.gateway is None else None
+
+
+def is_split_by_replicas(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> bool:
+    """Tell whether the step that a rollout is in or waits for has a weight that the ratio of pods must give."""
+    shared = 0 < step_at(spec.rollout, rollout).weight < 100
+    return shared and splitter_of(spec) is rollout.splitter is Splitter.REPLICAS
+
+
+def stable_floor(status: ModelDeploymentStatus, spec: ModelDeploymentSpec) -> int:
     """Fewest pods of the stable revision: all that it needs to take every request back, while and shortly after a
     canary has a part of them. A `maxReplicas` that was lowered meanwhile counts once that is over.
+
+    Where the ratio of pods gives the weights, it is as many more as the step's weight needs: 9 for 10 %.
     """
+    rollout = status.rollout
     reserved = status.reserve.replicas if status.reserve is not None else 0
-    if status.rollout is not None:
-        reserved = max(reserved, status.rollout.reserved_replicas)
-    return max(autoscaling.min_replicas, reserved)
+    if rollout is not None:
+        reserved = max(reserved, rollout.reserved_replicas)
+    floor = max(spec.autoscaling.min_replicas, reserved)
+    if rollout is None or not is_split_by_replicas(spec, rollout):
+        return floor
+    return _for_ratio(step_at(spec.rollout, rollout).weight, floor, spec.autoscaling)
+
+
+def highest_floor(status: ModelDeploymentStatus, spec: ModelDeploymentSpec) -> int:
+    """Most pods that the stable revision has been given so far: with less, its autoscaler did not ask for them.
+
+    It differs from `stable_floor` where an earlier step needed a larger ratio: an autoscaler lets go of pods only
+    minutes later.
+    """
+    floor, rollout = stable_floor(status, spec), status.rollout
+    if rollout is None or rollout.splitter is not Splitter.REPLICAS:
+        return floor
+    base = max(spec.autoscaling.min_replicas, rollout.reserved_replicas)
+    earlier = [weight for weight in rollout.weights[: rollout.step] if 0 < weight < 100]
+    return max([floor, *(_for_ratio(w, base, spec.autoscaling) for w in earlier)])
+
+
+def _for_ratio(weight: int, floor: int, autoscaling: AutoscalingSpec) -> int:
+    # None: above the bounds no ratio is exact, and the canary stays below the weight.
+    return ratio.least_stable(weight, floor, autoscaling.max_replicas) or floor
 
 
 def canary_floor(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> int:
     """Fewest pods of the canary: what the step needs that it is in or waits for."""
     scaling = spec.autoscaling
+    if is_split_by_replicas(spec, rollout):
+        return max(1, min(rollout.needed_replicas, scaling.max_replicas))
     size = max(step_at(spec.rollout, rollout).size, rollout.weight)
     share = canary_replicas(size, rollout.reserved_replicas, scaling)
     return max(share, min(rollout.needed_replicas, scaling.max_replicas))
@@ -112,17 +155,23 @@ def make_plan(
             known.setdefault(good.name, good)
     scaling = spec.autoscaling
     sizes: dict[str, int] = {}
+    fixed: str | None = None
     for retiring in status.retiring:
         # Keeps what it has while it drains; without an HPA above it nothing would shrink it either.
         sizes[retiring.revision] = max(1, observed.workload(retiring.revision).spec_replicas)
     rollout = status.rollout
     if status.stable is not None:
-        sizes[status.stable.revision] = stable_floor(status, scaling)
+        sizes[status.stable.revision] = stable_floor(status, spec)
     if status.canary is not None and rollout is not None:
         sizes[status.canary.revision] = canary_floor(spec, rollout)
+        if is_split_by_replicas(spec, rollout):
+            fixed = status.canary.revision  # one pod more would be more than its weight
     weights = None
     if status.stable is not None:
-        share = rollout.weight if rollout is not None and status.canary is not None else 0
+        share = 0
+        # Where a gateway was added or removed meanwhile, the rollout is planned anew before anything is split again.
+        if rollout is not None and rollout.splitter is splitter_of(spec):
+            share = rollout.weight
         weights = {status.stable.revision: 100 - share}
         if status.canary is not None:
             weights[status.canary.revision] = share
@@ -136,7 +185,7 @@ def make_plan(
             RevisionPlan(
                 revision=known[name],
                 min_replicas=size,
-                max_replicas=max(size, scaling.max_replicas),
+                max_replicas=size if name == fixed else max(size, scaling.max_replicas),
             )
             for name, size in sizes.items()
             if name in known
@@ -145,10 +194,30 @@ def make_plan(
         memory=memory_of(status, known, observed.memory),
         weights=weights,
         rules=(HeaderRule(name=header.name, value=header.value, revision=preview),)
-        if preview is not None and header is not None
+        if preview is not None and header is not None and spec.traffic.gateway is not None
         else (),
         preview=preview,
+        front=_front(spec, status, weights or {}, observed),
+        has_front=observed.has_front,
     )
+
+
+def _front(
+    spec: ModelDeploymentSpec,
+    status: ModelDeploymentStatus,
+    weights: Mapping[str, int],
+    observed: Observed,
+) -> frozenset[str]:
+    """Tell whom the Service `NAME` leads to.
+
+    One that exists when a gateway is added stays, since clients use it; it then leads to the stable revision alone,
+    as the ratio of pods is no weight any more.
+    """
+    if spec.traffic.gateway is None:
+        return frozenset(weights)
+    if observed.has_front and status.stable is not None:
+        return frozenset({status.stable.revision})
+    return frozenset()
 
 
 def _previewed(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> str | None:

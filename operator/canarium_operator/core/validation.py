@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from canarium_api.quantity import parse_quantity
 from canarium_api.v1alpha1 import ModelDeploymentSpec
+from canarium_operator.core import ratio
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.rollout.validation import validate_rollout
 
@@ -37,7 +38,25 @@ def _words(message: str) -> str:
 
 def validate(spec: ModelDeploymentSpec) -> list[Problem]:
     """Check a spec across its fields; an empty list means that it can be carried out."""
-    return [*_resources(spec), *_model(spec), *validate_rollout(spec.rollout)]
+    return [*_resources(spec), *_model(spec), *_ratios(spec), *validate_rollout(spec.rollout)]
+
+
+def _ratios(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse weights that no ratio of pods gives, where no gateway splits the traffic."""
+    canary, scaling = spec.rollout.canary, spec.autoscaling
+    if spec.traffic.gateway is not None or canary is None:
+        return []
+    fewest, most = scaling.min_replicas, scaling.max_replicas
+    reachable = ratio.reachable_weights(fewest, most)
+    return [
+        Problem(
+            field=f"spec.rollout.canary.steps[{index}].weight",
+            message=f"without a gateway no ratio of {fewest} to {most} pods gives {step.weight}%: use "
+            f"{ratio.ranges(reachable)}, raise autoscaling.maxReplicas, or set traffic.gateway",
+        )
+        for index, step in enumerate(canary.steps)
+        if step.weight not in reachable
+    ]
 
 
 def _resources(spec: ModelDeploymentSpec) -> list[Problem]:

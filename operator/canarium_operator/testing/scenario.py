@@ -14,6 +14,7 @@ from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
 from canarium_operator.core.plan import make_plan
+from canarium_operator.core.resources import front
 from canarium_operator.core.revision import Revision, revision_of
 from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.contract import due_probes
@@ -149,7 +150,7 @@ class Scenario:
         workloads = {}
         for planned in plan.revisions:
             before = self.observed.workload(planned.revision.name)
-            size = max(planned.min_replicas, before.spec_replicas)
+            size = min(max(planned.min_replicas, before.spec_replicas), planned.max_replicas)
             count = size if ready and before.problem is None else before.ready_replicas
             workloads[planned.revision.name] = replace(
                 before,
@@ -159,6 +160,10 @@ class Scenario:
                 ready_replicas=count,
             )
         route = RouteState(weights=plan.weights or {}, reached=plan.reached, accepted=accepted)
+        if self.spec.traffic.gateway is None and plan.front:
+            service = front.make_front(REF, plan.front)
+            counts = {name: workload.ready_replicas for name, workload in workloads.items()}
+            route = front.state_of(service, counts)
         revisions = {p.revision.name: p.revision for p in plan.revisions}
         return replace(
             self,
@@ -167,6 +172,7 @@ class Scenario:
                 workloads=workloads,
                 services=frozenset(workloads),
                 route=route,
+                has_front=bool(plan.front),
                 memory=plan.memory or self.observed.memory,
             ),
         )

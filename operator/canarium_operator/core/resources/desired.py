@@ -11,6 +11,7 @@ from canarium_operator.core.resources import (
     autoscaler,
     configmap,
     disruption,
+    front,
     route,
     service,
     workload,
@@ -27,8 +28,11 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     serving = [planned for planned in plan.revisions if planned.revision.name in weights]
     others = [planned for planned in plan.revisions if planned.revision.name not in weights]
     children = [child for planned in serving for child in _of_revision(plan, planned)]
-    if plan.weights is not None:
-        children.append(route.make_route(plan, plan.weights))
+    gateway = plan.spec.traffic.gateway
+    if plan.weights is not None and gateway is not None:
+        children.append(route.make_route(plan, gateway, plan.weights))
+    if plan.front:
+        children.append(front.make_front(plan.ref, plan.front))
     children += [child for planned in others for child in _of_revision(plan, planned)]
     if plan.preview is not None:
         children.append(service.make_preview(plan.ref, plan.preview))

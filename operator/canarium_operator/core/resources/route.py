@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from canarium_api.v1alpha1 import TrafficSpec
+from canarium_api.v1alpha1 import GatewayRef, TrafficSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import GATEWAY_API_VERSION, Manifest
 from canarium_operator.core.naming import ObjectRef
@@ -24,9 +24,8 @@ def hostnames(ref: ObjectRef, traffic: TrafficSpec) -> list[str]:
     return list(traffic.hostnames) or [f"{ref.name}.{ref.namespace}.models.local"]
 
 
-def parent_reference(ref: ObjectRef, traffic: TrafficSpec) -> dict[str, str]:
+def parent_reference(ref: ObjectRef, gateway: GatewayRef) -> dict[str, str]:
     """Name the Gateway that carries the route."""
-    gateway = traffic.gateway
     parent = {
         "group": "gateway.networking.k8s.io",
         "kind": "Gateway",
@@ -38,11 +37,12 @@ def parent_reference(ref: ObjectRef, traffic: TrafficSpec) -> dict[str, str]:
     return parent
 
 
-def make_route(plan: Plan, weights: Mapping[str, int]) -> Manifest:
+def make_route(plan: Plan, gateway: GatewayRef, weights: Mapping[str, int]) -> Manifest:
     """Make the HTTPRoute.
 
     Args:
         plan: the plan.
+        gateway: that carries it.
         weights: percent by revision, as in the plan; no zeros.
     """
     ref = plan.ref
@@ -53,7 +53,7 @@ def make_route(plan: Plan, weights: Mapping[str, int]) -> Manifest:
         "kind": "HTTPRoute",
         "metadata": metadata.object_metadata(ref),
         "spec": {
-            "parentRefs": [parent_reference(ref, plan.spec.traffic)],
+            "parentRefs": [parent_reference(ref, gateway)],
             "hostnames": hostnames(ref, plan.spec.traffic),
             "rules": [
                 *(_by_header(ref, rule, timeout) for rule in plan.rules),

@@ -15,26 +15,30 @@ PORT: Final = 80
 
 def make_service(ref: ObjectRef, revision: Revision) -> Manifest:
     """Make the Service of a revision."""
-    return _service(metadata.revision_metadata(ref, revision), ref, revision.name)
+    return make(
+        metadata.revision_metadata(ref, revision), naming.revision_selector(ref, revision.name)
+    )
 
 
 def make_preview(ref: ObjectRef, revision: str) -> Manifest:
     """Make the Service that leads to a canary before it has traffic, under a name that stays the same."""
     meta = metadata.object_metadata(ref)
     labels = {**meta["labels"], naming.PREVIEW_LABEL: "true"}
-    return _service(
-        {**meta, "name": naming.preview_name(ref.name), "labels": labels}, ref, revision
+    return make(
+        {**meta, "name": naming.preview_name(ref.name), "labels": labels},
+        naming.revision_selector(ref, revision),
     )
 
 
-def _service(meta: Manifest, ref: ObjectRef, revision: str) -> Manifest:
+def make(meta: Manifest, selector: dict[str, str]) -> Manifest:
+    """Make a Service that leads to the pods with these labels."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": meta,
         "spec": {
             "type": "ClusterIP",
-            "selector": naming.revision_selector(ref, revision),
+            "selector": selector,
             "ports": [
                 {
                     "name": "http",

@@ -20,6 +20,7 @@ from canarium_operator.core.rollout.inputs import (
     display,
     live,
     transition,
+    unrouted,
     with_history,
     with_status,
 )
@@ -180,5 +181,5 @@ def _awaiting_first(given: RolloutInput, first: Revision, minimum: int) -> Decis
         status=given.status,
         requeue_after=POLL,
         blocked_on=Reason.AWAITING_ROUTE,
-        waiting=f"the gateway has not accepted the route{': ' + note if note else ''}, until {clock(deadline)}",
+        waiting=f"{unrouted(given, 'the route')}{': ' + note if note else ''}, until {clock(deadline)}",
     )

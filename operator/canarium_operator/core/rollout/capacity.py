@@ -24,9 +24,9 @@ from datetime import timedelta
 from typing import Any, Final, Literal
 
 from canarium_api.conditions import Reason
-from canarium_api.status import Reserve, RolloutStatus
-from canarium_operator.core.plan import canary_floor, canary_replicas, stable_floor
-from canarium_operator.core.rollout import promql
+from canarium_api.status import Reserve, RolloutStatus, Splitter
+from canarium_operator.core.plan import canary_floor, canary_replicas, highest_floor
+from canarium_operator.core.rollout import promql, replicas
 from canarium_operator.core.rollout.inputs import (
     POLL,
     Decision,
@@ -113,16 +113,30 @@ def sized(given: RolloutInput) -> RolloutInput:
     prepared = rollout.prepared_step == rollout.step
     known = not due_queries(given) or isinstance(traffic_of(given), Traffic)
     changed = rollout.model_copy(update={"reserved_replicas": _reserved(given, rollout)})
-    wanted = max(_share(given, changed), _pods_for(given, _size(given, changed)))
-    if prepared or not known:
-        # Within a step it only rises, so that no pod is stopped for a lull that is over in a minute.
-        wanted = max(wanted, rollout.needed_replicas)
+    wanted = _wanted(given, changed, settled=prepared or not known)
     wanted = max(1, min(wanted, given.spec.autoscaling.max_replicas))
     changed = changed.model_copy(update={"needed_replicas": wanted})
     changes: dict[str, Any] = {"rollout": changed}
     if wanted > rollout.needed_replicas and not prepared:
         changes["waiting_since"] = given.now
     return with_status(given, given.status.model_copy(update=changes))
+
+
+def _wanted(given: RolloutInput, rollout: RolloutStatus, *, settled: bool) -> int:
+    """Pods that the canary shall have.
+
+    Args:
+        given: what is seen.
+        rollout: with the reserve of this pass.
+        settled: the step has its weight, or the traffic is not known: then it only rises, so that no pod is stopped for
+            a lull that is over in a minute.
+    """
+    if replicas.is_split(given):
+        # Stable keeps pods for all the traffic, and every pod gets as much of it as any other.
+        return replicas.canary_size(given, rollout)
+    wanted = max(_share(given, rollout), _pods_for(given, _size(given, rollout)))
+    by_ratio = rollout.splitter is Splitter.REPLICAS and rollout.weight > 0
+    return max(wanted, rollout.needed_replicas) if settled or by_ratio else wanted
 
 
 def _size(given: RolloutInput, rollout: RolloutStatus) -> int:
@@ -137,13 +151,13 @@ def _reserved(given: RolloutInput, rollout: RolloutStatus) -> int:
     demands = [_pods_for(given, 100)]
     if status.stable is not None:
         weight = observed.weight(status.stable.revision)
-        replicas = observed.workload(status.stable.revision).spec_replicas
-        if weight >= MAJORITY and replicas > stable_floor(status, scaling):
-            demands.append(math.ceil(replicas * 100 / weight))
+        asked = observed.workload(status.stable.revision).spec_replicas
+        if weight >= MAJORITY and asked > highest_floor(status, given.spec):
+            demands.append(math.ceil(asked * 100 / weight))
     if status.canary is not None and observed.weight(status.canary.revision) == 100:
-        replicas = observed.workload(status.canary.revision).spec_replicas
-        if replicas > canary_floor(given.spec, rollout):
-            demands.append(replicas)
+        asked = observed.workload(status.canary.revision).spec_replicas
+        if asked > canary_floor(given.spec, rollout):
+            demands.append(asked)
     return max(reserved, min(max(demands), scaling.max_replicas))
 
 
@@ -151,11 +165,15 @@ def needed_replicas(given: RolloutInput) -> int:
     """Pods of the canary that must be ready before the weight of the present step; may be above `maxReplicas`."""
     rollout = given.status.rollout
     assert rollout is not None  # noqa: S101 - asked only while there is a rollout
+    if replicas.is_split(given):
+        return max(1, rollout.needed_replicas)
     by_traffic = _pods_for(given, _size(given, rollout))
     return max(rollout.needed_replicas, _share(given, rollout), by_traffic)
 
 
 def _share(given: RolloutInput, rollout: RolloutStatus) -> int:
+    if replicas.is_split(given):
+        return max(1, rollout.needed_replicas)
     size = _size(given, rollout)
     return canary_replicas(size, rollout.reserved_replicas, given.spec.autoscaling)
 

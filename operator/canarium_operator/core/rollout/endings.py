@@ -13,6 +13,7 @@ from canarium_api.status import (
     RolloutStatus,
 )
 from canarium_operator.core.revision import Revision
+from canarium_operator.core.rollout import replicas
 from canarium_operator.core.rollout.inputs import (
     POLL,
     Decision,
@@ -128,12 +129,14 @@ def still_draining(given: RolloutInput) -> list[RetiringRevision]:
     """Give the revisions that must keep their pods: too early, or the gateway may still send them requests."""
     delay = given.spec.rollout.scale_down_delay
     route = given.observed.route
+    crowded = replicas.is_split(given)
+    """What is kept for a way back would get connections beside the canary."""
 
     def drained(entry: RetiringRevision) -> bool:
         unsure = route is None or not route.accepted
         carries = given.observed.weight(entry.revision) > 0
         reached = route is not None and entry.revision in route.reached
-        over = given.now >= entry.since + max(entry.keep_for or delay, delay)
+        over = given.now >= entry.since + max((not crowded and entry.keep_for) or delay, delay)
         return over and not (unsure or carries or reached)
 
     return [entry for entry in given.status.retiring if not drained(entry)]

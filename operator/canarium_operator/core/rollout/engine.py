@@ -18,7 +18,8 @@ from typing import Final
 
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import RevisionStatus, RolloutStatus
-from canarium_operator.core.rollout import capacity, contract, holds
+from canarium_operator.core.plan import splitter_of
+from canarium_operator.core.rollout import capacity, contract, holds, replicas
 from canarium_operator.core.rollout.bootstrap import first_deployment, nothing_to_bring_up
 from canarium_operator.core.rollout.commands import obey
 from canarium_operator.core.rollout.contract import with_signatures
@@ -32,6 +33,7 @@ from canarium_operator.core.rollout.inputs import (
     display,
     live,
     transition,
+    unrouted,
     with_status,
     without,
 )
@@ -98,6 +100,9 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
     too_few = capacity.stalled(given)
     if too_few is not None:
         return Reason.AWAITING_CAPACITY, too_few
+    uneven = replicas.stalled(given)
+    if uneven is not None:
+        return Reason.AWAITING_CAPACITY, uneven
     unknown = contract.stalled(given)
     if unknown is not None:
         return Reason.AWAITING_SIGNATURE, unknown
@@ -125,7 +130,7 @@ def shortfall_of(given: RolloutInput) -> tuple[Reason, str] | None:
         return reason, f"{display(stable)} serves with {ready} of at least {minimum} pods"
     if route is None or not route.accepted or route.weights.get(stable.revision) != 100:
         note = f": {route.message}" if route is not None and route.message else ""
-        return Reason.AWAITING_ROUTE, f"the gateway has not accepted the route{note}"
+        return Reason.AWAITING_ROUTE, f"{unrouted(given, 'the route')}{note}"
     return None
 
 
@@ -202,6 +207,7 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
         canary=live(wanted),
         rollout=RolloutStatus(
             strategy=strategy,
+            splitter=splitter_of(given.spec),
             steps=len(weights),
             weights=weights,
             started_at=given.now,

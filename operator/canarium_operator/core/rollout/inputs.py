@@ -169,6 +169,18 @@ def sooner(first: timedelta, second: timedelta) -> timedelta:
     return max(min(first, second), timedelta(0))
 
 
+def unrouted(given: RolloutInput, what: str) -> str:
+    """Say that traffic does not go where it shall yet.
+
+    Args:
+        given: for the object's name, and whether there is a gateway.
+        what: the gateway has not accepted.
+    """
+    if given.spec.traffic.gateway is None:
+        return f"the Service {given.ref.name} does not lead there yet"
+    return f"the gateway has not accepted {what}"
+
+
 def clock(at: datetime) -> str:
     """Write a time of day, UTC."""
     return at.strftime("%H:%M:%SZ")

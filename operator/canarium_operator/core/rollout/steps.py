@@ -11,8 +11,17 @@ from typing import Final
 from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import Reason
 from canarium_api.duration import format_duration
-from canarium_api.status import Check, RevisionStatus, RolloutStatus, Verdict
-from canarium_operator.core.rollout import analysis, capacity, contract, gate, holds, webhooks
+from canarium_api.status import Check, RevisionStatus, RolloutStatus, Splitter, Verdict
+from canarium_operator.core.plan import splitter_of
+from canarium_operator.core.rollout import (
+    analysis,
+    capacity,
+    contract,
+    gate,
+    holds,
+    replicas,
+    webhooks,
+)
 from canarium_operator.core.rollout.endings import promote, roll_back
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -25,6 +34,7 @@ from canarium_operator.core.rollout.inputs import (
     gate_opens_at,
     sooner,
     transition,
+    unrouted,
     with_status,
 )
 from canarium_operator.core.rollout.queries import Query, Subject, is_due
@@ -144,12 +154,14 @@ def _replanned(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
     direct = rollout.strategy == Strategy.DIRECT
     strategy = Strategy.DIRECT if direct else strategy_of(given.spec.rollout)
     weights = [step.weight for step in steps_of(given.spec.rollout, strategy)]
-    if (weights, strategy) == (rollout.weights, rollout.strategy):
+    moved = replicas.is_replaced(given, rollout)
+    if (weights, strategy) == (rollout.weights, rollout.strategy) and not moved:
         return None
     earned = [n for n, weight in enumerate(weights, start=1) if weight <= rollout.weight]
     step = earned[-1] if earned else 1
     changed = rollout.model_copy(
         update={
+            "splitter": splitter_of(given.spec),
             "strategy": strategy,
             "weights": weights,
             "steps": len(weights),
@@ -162,6 +174,12 @@ def _replanned(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
             "weight": min(rollout.weight, weights[step - 1]),
         }
     )
+    by_ratio = changed.splitter is Splitter.REPLICAS and changed.weight != rollout.weight
+    if moved or by_ratio:
+        # What splits the traffic now has no part of the old split, and pods cannot follow a lower weight at once: the
+        # step begins with all of it at stable.
+        nothing = {"weight": 0, "prepared_step": 0, "evidence_since": None}
+        changed = changed.model_copy(update=nothing)
     return transition(
         given,
         Reason.ROLLOUT_REPLANNED,
@@ -272,7 +290,11 @@ def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     needed = capacity.needed_replicas(given)
     reachable = canary.revision in given.observed.services
     if canary.ready_replicas >= needed and reachable:
-        unknown = capacity.unmeasured(given) or contract.awaits_signature(given)
+        unknown = (
+            capacity.unmeasured(given)
+            or contract.awaits_signature(given)
+            or replicas.awaits_ratio(given)
+        )
         if unknown is not None:
             return unknown
         place = f"step {rollout.step}/{rollout.steps}"
@@ -315,8 +337,16 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
     carried = (
         route is not None
         and route.accepted
-        and route.weights.get(canary.revision, 0) == rollout.weight
-        and (current_step(given).kind is not StepKind.PREVIEW or canary.revision in route.reached)
+        and (
+            replicas.is_carried(given)
+            if replicas.is_split(given)
+            else route.weights.get(canary.revision, 0) == rollout.weight
+        )
+        and (
+            current_step(given).kind is not StepKind.PREVIEW
+            or given.spec.traffic.gateway is None
+            or canary.revision in route.reached
+        )
     )
     if carried:
         fresh = [analysis.renew(check) for check in rollout.checks]
@@ -344,8 +374,7 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
         status=given.status,
         requeue_after=sooner(POLL, deadline - given.now),
         blocked_on=Reason.AWAITING_ROUTE,
-        waiting=f"the gateway has not accepted {rollout.weight}% yet"
-        f"{': ' + note if note else ''}, until {clock(deadline)}",
+        waiting=f"{unrouted(given, f'{rollout.weight}% yet')}{': ' + note if note else ''}, until {clock(deadline)}",
     )
 
 
