@@ -205,15 +205,17 @@ def _reachable(weight: str) -> str:
 _WEIGHTS = "self.rollout.canary.steps.map(step, step.weight)"
 _UNREACHABLE = f"{_WEIGHTS}.filter(w, w < 100 && !({_reachable('w')}))"
 _TO_99 = f"[{','.join(map(str, range(1, 100)))}]"
+_NAMED = "+".join(f"({w} in bad ? '{w}% ' : '')" for w in range(1, 100))
+_OFFERED = "+".join(f"({w} in good ? '{w}, ' : '')" for w in range(1, 100))
+# The estimate of a rule's cost allows neither join nor string(int) here, only literals.
 _RATIO_RULE = (
     f"has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.canary) || "
     f"{_WEIGHTS} == [{', '.join(str(step.weight) for step in DEFAULT_STEPS)}] || {_UNREACHABLE}.size() == 0",
     "rollout.canary.steps[].weight is one that no ratio of pods gives: choose another weight, raise "
     "autoscaling.maxReplicas, or set traffic.gateway",
-    f"'rollout.canary.steps[].weight: without a gateway no ratio of ' + string({_PODS}) + ' to ' + string({_MOST}) + "
-    f"' pods gives ' + {_UNREACHABLE}.map(w, string(w)).join(', ') + ' percent: use ' + "
-    f"{_TO_99}.filter(w, {_reachable('w')}).map(w, string(w)).join(', ') + ', 100, raise autoscaling.maxReplicas, "
-    f"or set traffic.gateway'",
+    f"[{_TO_99}.filter(w, {_reachable('w')})].map(good, [{_UNREACHABLE}].map(bad, "
+    f"'rollout.canary.steps[].weight: without a gateway no ratio of autoscaling.minReplicas to maxReplicas pods gives ' "
+    f"+ {_NAMED} + ': use ' + {_OFFERED} + '100, raise autoscaling.maxReplicas, or set traffic.gateway')[0])[0]",
 )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from canarium_api import KIND
 from canarium_api.conditions import Reason
 from canarium_api.status import MAX_FAILED_REVISIONS, MAX_HISTORY, ModelDeploymentStatus, Phase
-from canarium_operator.core import manifests, naming
+from canarium_operator.core import manifests, naming, ratio
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.resources import route
+from canarium_operator.core.resources import front, route
 from canarium_operator.core.rollout.state import is_legal
 from canarium_operator.testing.cluster import Call, FakeCluster
 
@@ -55,7 +55,25 @@ class Monitor:
     def route_weights(self) -> dict[str, int]:
         """Weights of the live route."""
         live = self._cluster.live("HTTPRoute", self._ref.namespace, self._ref.name)
-        return {} if live is None else route.weights_of(live)
+        if live is not None:
+            return route.weights_of(live)
+        service = self._cluster.live("Service", self._ref.namespace, self._ref.name)
+        return {} if service is None else front.weights_of(service, self._all_ready())
+
+    def _all_ready(self) -> dict[str, int]:
+        names = {manifests.labels(p)[naming.REVISION_LABEL] for p in self._cluster.each("Pod")}
+        return {name: self.ready_pods(name) for name in names}
+
+    def _has_route(self) -> bool:
+        return self._cluster.live("HTTPRoute", self._ref.namespace, self._ref.name) is not None
+
+    def front(self) -> set[str]:
+        """Whom the Service `NAME` leads to."""
+        service = self._cluster.live("Service", self._ref.namespace, self._ref.name)
+        if service is None:
+            return set()
+        only = front.revision_of(service)
+        return {only} if only is not None else set(self._all_ready())
 
     def written(self, call: Call) -> None:
         """Look at the world after a write."""
@@ -64,6 +82,8 @@ class Monitor:
                 self._status_written()
             case "apply", "HTTPRoute":
                 self._route_written()
+            case "apply", "Service" if call.name == self._ref.name:
+                self._front_written()
             case "delete", _:
                 self._deleted(call)
             case _:
@@ -78,6 +98,9 @@ class Monitor:
         status = self._status()
         if status.stable is not None and status.phase is not Phase.INVALID:
             asked = _asked(status)
+            if not self._has_route():
+                self._front_written()
+                asked = self.route_weights()
             assert self.route_weights() == asked, f"route {self.route_weights()}, status {asked}"
         if settled and status.canary is not None and status.canary.revision in self.route_weights():
             ready = self.ready_pods(status.canary.revision)
@@ -147,7 +170,10 @@ class Monitor:
             onwards = reason in (Reason.STEP_PASSED, Reason.STEP_SKIPPED)
             assert rollout.step - before.rollout.step == onwards
         if reason is Reason.STEP_STARTED:
-            assert self.route_weights().get(canary.revision, 0) == rollout.weight
+            if rollout.splitter is None:
+                assert self.route_weights().get(canary.revision, 0) == rollout.weight
+            elif rollout.weight > 0:
+                assert canary.revision in self.front()
             self.steps.append((canary.revision, rollout.step))
 
     def _endings(
@@ -188,6 +214,27 @@ class Monitor:
             if share > 0:
                 ready = self.ready_pods(status.canary.revision)
                 assert ready > 0, f"{share}% to a canary without a ready pod"
+
+    def _front_written(self) -> None:
+        """Look at the Service that splits by the ratio of pods."""
+        status = self._status()
+        if not self._exact_routes:
+            return
+        asked, leads = set(_asked(status)), self.front()
+        rollout, canary, stable = status.rollout, status.canary, status.stable
+        if len(asked) == 1:
+            assert leads == asked, f"the Service leads to {leads}, status asks for {asked}"
+        if len(asked) < 2 or rollout is None or canary is None or stable is None:
+            return
+        assert leads <= asked, f"connections go to {leads - asked}, too"
+        weight = rollout.weights[rollout.step - 1]
+        deployment = self._cluster.live(
+            "Deployment", self._ref.namespace, naming.child_name(self._ref.name, stable.revision)
+        )
+        assert deployment is not None
+        if weight < 100:
+            most = ratio.canary_pods(weight, deployment["spec"]["replicas"])
+            assert self.ready_pods(canary.revision) <= most, "more pods than the step's weight"
 
     def ready_pods(self, revision: str) -> int:
         """Count the pods that serve."""

@@ -32,6 +32,8 @@ FAULTS_LAST: Final = 240.0
 """Seconds from the new spec until the last fault is over."""
 PATIENCE: Final = 3600.0
 """Seconds in which every story must come to its end."""
+RATIOS: Final = (25, 33, 40, 50, 100)
+"""Weights that any bounds of a story reach without a gateway."""
 QUOTAS: Final = ("HorizontalPodAutoscaler", "Service", "Deployment")
 WRITES: Final = ("apply", "apply_status", "scale", "delete", "record_event")
 
@@ -68,8 +70,13 @@ NEVER_READY: Final = Model(version="2", good=False, pods=PodScript(ready_after=N
 class Story:
     """One seed."""
 
-    def __init__(self, seed: int, *, operators: int = 1, pods_fail: bool | None = None) -> None:
+    def __init__(
+        self, seed: int, *, operators: int = 1, pods_fail: bool | None = None, gateway: bool = True
+    ) -> None:
         self.random = Random(seed)
+        self.gateway = gateway
+        # A Service that exists is changed, not made, when traffic moves without a gateway: no quota refuses that.
+        self.quotas = QUOTAS if gateway else tuple(kind for kind in QUOTAS if kind != "Service")
         random = self.random
         self.rates = self._rates()
         self.pods_fail = random.random() < 0.5 if pods_fail is None else pods_fail
@@ -98,7 +105,8 @@ class Story:
 
     def _rollout(self) -> dict[str, Any]:
         random = self.random
-        weights = sorted(random.sample((1, 5, 10, 25, 50, 75, 100), random.randint(1, 3)))
+        choice = (1, 5, 10, 25, 50, 75, 100) if self.gateway else RATIOS
+        weights = sorted(random.sample(choice, random.randint(1, 3)))
         steps: list[dict[str, Any]] = [
             {"weight": w, "pause": f"{random.choice((0, 15, 30))}s"} for w in weights
         ]
@@ -146,6 +154,8 @@ class Story:
     def manifest(self, version: str, **changes: Any) -> Manifest:
         """Build the spec of a version."""
         parts = {"rollout": self.rollout, "autoscaling": self.autoscaling, **changes}
+        if not self.gateway:
+            parts["traffic"] = {}
         return model_deployment(version=version, **parts)
 
     def put(self, model: Model, **changes: Any) -> str:
@@ -206,7 +216,7 @@ class Story:
             ),
             (
                 "a quota refuses new objects",
-                lambda: _set(world.cluster, refuse=_quota(random.choice(QUOTAS))),
+                lambda: _set(world.cluster, refuse=_quota(random.choice(self.quotas))),
                 lambda: _set(world.cluster, refuse=lambda _manifest: None),
             ),
             ("the object is read and written by others", self._touch, self._touch),
@@ -250,6 +260,10 @@ class Story:
                 self.world.cluster.remove("Pod", REF.namespace, pod["metadata"]["name"])
 
     def _damage_route(self) -> None:
+        service = self.world.cluster.live("Service", REF.namespace, REF.name)
+        if service is not None:
+            wide = {**service["spec"], "selector": naming.any_revision_selector(REF)}
+            self.world.cluster.store({**service, "spec": wide})
         live = self.world.cluster.live("HTTPRoute", REF.namespace, REF.name)
         if live is None:
             return
@@ -265,7 +279,8 @@ class Story:
         """Choose what the user does; gives the last version, too."""
         random, model = self.random, self.model
         third = Model(version="3", good=True)
-        weights = sorted(random.sample((2, 20, 40, 60, 100), random.randint(1, 3)))
+        choice = (2, 20, 40, 60, 100) if self.gateway else RATIOS
+        weights = sorted(random.sample(choice, random.randint(1, 3)))
         steps = {"steps": [{"weight": w, "pause": "10s"} for w in weights]}
         replanned = {**self.rollout, "canary": steps}
         replanned.pop("blueGreen", None)

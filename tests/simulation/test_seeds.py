@@ -33,3 +33,11 @@ def test_two_operators_at_once_do_everything_once(seed: int) -> None:
     story = Story(seed, operators=2, pods_fail=False)
     with story.world.explained(f"rerun with: SEED={seed} make sim"):
         asyncio.run(story.play())
+
+
+@pytest.mark.parametrize("seed", seeds(SEEDS // 4))
+def test_without_a_gateway_it_ends_as_it_should_too(seed: int) -> None:
+    """The ratio of pods gives the weights: the Service leads to nobody but those who shall have connections."""
+    story = Story(seed, gateway=False)
+    with story.world.explained(f"rerun with: SEED={seed} make sim"):
+        asyncio.run(story.play())

@@ -91,35 +91,21 @@ def stable_floor(status: ModelDeploymentStatus, spec: ModelDeploymentSpec) -> in
     """Fewest pods of the stable revision: all that it needs to take every request back, while and shortly after a
     canary has a part of them. A `maxReplicas` that was lowered meanwhile counts once that is over.
 
-    Where the ratio of pods gives the weights, it is as many more as the step's weight needs: 9 for 10 %.
+    Where the ratio of pods gives the weights, it is as many more as the steps so far need: 9 for 10 %. It does not fall
+    at a later step that needs fewer: stable would shrink before the canary can follow, and that would be more weight.
     """
-    rollout = status.rollout
+    rollout, scaling = status.rollout, spec.autoscaling
     reserved = status.reserve.replicas if status.reserve is not None else 0
     if rollout is not None:
         reserved = max(reserved, rollout.reserved_replicas)
-    floor = max(spec.autoscaling.min_replicas, reserved)
-    if rollout is None or not is_split_by_replicas(spec, rollout):
-        return floor
-    return _for_ratio(step_at(spec.rollout, rollout).weight, floor, spec.autoscaling)
-
-
-def highest_floor(status: ModelDeploymentStatus, spec: ModelDeploymentSpec) -> int:
-    """Most pods that the stable revision has been given so far: with less, its autoscaler did not ask for them.
-
-    It differs from `stable_floor` where an earlier step needed a larger ratio: an autoscaler lets go of pods only
-    minutes later.
-    """
-    floor, rollout = stable_floor(status, spec), status.rollout
+    floor = max(scaling.min_replicas, reserved)
     if rollout is None or rollout.splitter is not Splitter.REPLICAS:
         return floor
-    base = max(spec.autoscaling.min_replicas, rollout.reserved_replicas)
-    earlier = [weight for weight in rollout.weights[: rollout.step] if 0 < weight < 100]
-    return max([floor, *(_for_ratio(w, base, spec.autoscaling) for w in earlier)])
-
-
-def _for_ratio(weight: int, floor: int, autoscaling: AutoscalingSpec) -> int:
-    # None: above the bounds no ratio is exact, and the canary stays below the weight.
-    return ratio.least_stable(weight, floor, autoscaling.max_replicas) or floor
+    for weight in rollout.weights[: rollout.step]:
+        if 0 < weight < 100:
+            # None: above the bounds no ratio is exact, and the canary stays below the weight.
+            floor = ratio.least_stable(weight, floor, scaling.max_replicas) or floor
+    return floor
 
 
 def canary_floor(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> int:

@@ -2,15 +2,15 @@
 
 import math
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from canarium_api import metric_names
 from canarium_api.metric_names import PredictionStatus
 from canarium_operator.core import manifests, naming, pods
-from canarium_operator.core.resources import route
+from canarium_operator.core.resources import front, route
 from canarium_operator.core.rollout.queries import Query, QueryKind, Series, Vector
 from canarium_operator.errors import MetricSourceError
 from canarium_operator.testing.cluster import FakeCluster
@@ -55,7 +55,8 @@ class _Counts:
 
 
 class SimulatedTraffic(FakeMetrics):
-    """Traffic that follows the route's weights to the ready pods, counted as Prometheus would.
+    """Traffic that follows the route's weights to the ready pods, and without a route the Service `NAME` to all that it
+    leads to, counted as Prometheus would.
 
     Call `tick` after the cluster's. `lost` counts requests that reached a revision without a ready pod: a rollout
     must keep it at 0.
@@ -78,13 +79,17 @@ class SimulatedTraffic(FakeMetrics):
         self._last = now
         if elapsed <= 0:
             return
-        ready = {
-            manifests.labels(pod).get(naming.REVISION_LABEL)
+        ready = Counter(
+            manifests.labels(pod).get(naming.REVISION_LABEL, "")
             for pod in self._cluster.each("Pod")
             if pods.is_ready(pod)
-        }
-        for live in self._cluster.each("HTTPRoute"):
-            weights = route.weights_of(live)
+        )
+        routes = list(self._cluster.each("HTTPRoute"))
+        fronts = [service for service in self._cluster.each("Service") if front.is_front(service)]
+        splits: list[Mapping[str, int]] = [route.weights_of(live) for live in routes]
+        if not routes:
+            splits = [front.weights_of(service, ready) for service in fronts]
+        for weights in splits:
             for revision, weight in weights.items():
                 requests = self.requests_per_second * elapsed * weight / sum(weights.values())
                 if revision in ready:

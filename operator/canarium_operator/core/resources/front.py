@@ -51,6 +51,11 @@ def state_of(front: Manifest, ready: Mapping[str, int]) -> RouteState:
         front: the Service.
         ready: ready pods by revision.
     """
-    only = revision_of(front)
-    weights = {only: 100} if only is not None else ratio.shares(ready)
+    weights = weights_of(front, ready)
     return RouteState(weights=weights, reached=frozenset(weights), accepted=True)
+
+
+def weights_of(front: Manifest, ready: Mapping[str, int]) -> dict[str, int]:
+    """Read the shares alone."""
+    only = revision_of(front)
+    return {only: 100} if only is not None else ratio.shares(ready)

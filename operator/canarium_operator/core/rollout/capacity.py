@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 
 from canarium_api.conditions import Reason
 from canarium_api.status import Reserve, RolloutStatus, Splitter
-from canarium_operator.core.plan import canary_floor, canary_replicas, highest_floor
+from canarium_operator.core.plan import canary_floor, canary_replicas, stable_floor
 from canarium_operator.core.rollout import promql, replicas
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -135,8 +135,7 @@ def _wanted(given: RolloutInput, rollout: RolloutStatus, *, settled: bool) -> in
         # Stable keeps pods for all the traffic, and every pod gets as much of it as any other.
         return replicas.canary_size(given, rollout)
     wanted = max(_share(given, rollout), _pods_for(given, _size(given, rollout)))
-    by_ratio = rollout.splitter is Splitter.REPLICAS and rollout.weight > 0
-    return max(wanted, rollout.needed_replicas) if settled or by_ratio else wanted
+    return max(wanted, rollout.needed_replicas) if settled else wanted
 
 
 def _size(given: RolloutInput, rollout: RolloutStatus) -> int:
@@ -152,7 +151,7 @@ def _reserved(given: RolloutInput, rollout: RolloutStatus) -> int:
     if status.stable is not None:
         weight = observed.weight(status.stable.revision)
         asked = observed.workload(status.stable.revision).spec_replicas
-        if weight >= MAJORITY and asked > highest_floor(status, given.spec):
+        if weight >= MAJORITY and asked > stable_floor(status, given.spec):
             demands.append(math.ceil(asked * 100 / weight))
     if status.canary is not None and observed.weight(status.canary.revision) == 100:
         asked = observed.workload(status.canary.revision).spec_replicas
@@ -175,7 +174,11 @@ def _share(given: RolloutInput, rollout: RolloutStatus) -> int:
     if replicas.is_split(given):
         return max(1, rollout.needed_replicas)
     size = _size(given, rollout)
-    return canary_replicas(size, rollout.reserved_replicas, given.spec.autoscaling)
+    share = canary_replicas(size, rollout.reserved_replicas, given.spec.autoscaling)
+    if rollout.splitter is Splitter.REPLICAS and rollout.weight > 0:
+        # All of its pods get connections already: it keeps them until it has all the traffic.
+        return max(share, rollout.needed_replicas)
+    return share
 
 
 def unmeasured(given: RolloutInput) -> Decision | None:

@@ -86,7 +86,7 @@ def _missing(given: RolloutInput) -> str:
         )
     needed, ready = stable_floor(status, given.spec), status.stable.ready_replicas
     if ready < needed:
-        return f"{ready} of {needed} pods of {display(status.stable)} are ready, which {weight}% needs without a gateway"
+        return f"{ready} of {needed} pods of {display(status.stable)} are ready; without a gateway {weight}% needs all"
     if status.canary.ready_replicas > rollout.needed_replicas:
         return (
             f"{status.canary.ready_replicas} pods of {display(status.canary)} are ready, {rollout.needed_replicas} "
