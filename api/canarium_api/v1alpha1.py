@@ -214,7 +214,7 @@ _RATIO_RULE = (
     "rollout.canary.steps[].weight is one that no ratio of pods gives: choose another weight, raise "
     "autoscaling.maxReplicas, or set traffic.gateway",
     f"[{_TO_99}.filter(w, {_reachable('w')})].map(good, [{_UNREACHABLE}].map(bad, "
-    f"'rollout.canary.steps[].weight: without a gateway no ratio of autoscaling.minReplicas to maxReplicas pods gives ' "
+    f"'rollout.canary.steps[].weight: without a gateway no ratio of minReplicas to maxReplicas pods gives ' "
     f"+ {_NAMED} + ': use ' + {_OFFERED} + '100, raise autoscaling.maxReplicas, or set traffic.gateway')[0])[0]",
 )
 

@@ -29,7 +29,14 @@ ALLOWED = {
     "apps/deployments/scale": {"get", "update"},
     "autoscaling/horizontalpodautoscalers": CHILD,
     "policy/poddisruptionbudgets": CHILD,
-    "gateway.networking.k8s.io/httproutes": {"get", "list", "watch", "create", "patch"},
+    "gateway.networking.k8s.io/httproutes": {
+        "get",
+        "list",
+        "watch",
+        "create",
+        "patch",
+        "delete",
+    },
     "/pods": {"list", "watch"},
     "/events": {"create"},
 }
@@ -99,7 +106,6 @@ async def test_the_operator_may_do_this_and_no_more(roles: ApiClient) -> None:
         ("update", "canarium.dev", "modeldeployments"),
         ("patch", "canarium.dev", "modeldeployments"),
         ("delete", "canarium.dev", "modeldeployments"),
-        ("delete", "gateway.networking.k8s.io", "httproutes"),
         ("patch", "gateway.networking.k8s.io", "gateways"),
         ("get", "", "nodes"),
         ("list", "", "namespaces"),

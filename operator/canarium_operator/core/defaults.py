@@ -7,7 +7,6 @@ from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import ratio
 from canarium_operator.core.rollout.strategy import Strategy, strategy_of
 
-
 MOST_MORE: Final = 2
 """How many times `minReplicas` the default steps may ask of stable: small weights are dear without a gateway."""
 

@@ -40,7 +40,7 @@ def test_the_role_is_exactly_this() -> None:
         "apps/deployments/scale": "get update",
         "autoscaling/horizontalpodautoscalers": "get list create patch delete",
         "policy/poddisruptionbudgets": "get list create patch delete",
-        "gateway.networking.k8s.io/httproutes": "get list watch create patch",
+        "gateway.networking.k8s.io/httproutes": "get list watch create patch delete",
         "pods": "list watch",
         "events": "create",
     }
