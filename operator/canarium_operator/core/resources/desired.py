@@ -28,9 +28,8 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     serving = [planned for planned in plan.revisions if planned.revision.name in weights]
     others = [planned for planned in plan.revisions if planned.revision.name not in weights]
     children = [child for planned in serving for child in _of_revision(plan, planned)]
-    gateway = plan.spec.traffic.gateway
-    if plan.weights is not None and gateway is not None:
-        children.append(route.make_route(plan, gateway, plan.weights))
+    if plan.weights is not None and plan.spec.traffic.gateway is not None:
+        children.append(route.make_route(plan, plan.weights))
     if plan.front:
         children.append(front.make_front(plan.ref, plan.front))
     children += [child for planned in others for child in _of_revision(plan, planned)]

@@ -37,15 +37,15 @@ def parent_reference(ref: ObjectRef, gateway: GatewayRef) -> dict[str, str]:
     return parent
 
 
-def make_route(plan: Plan, gateway: GatewayRef, weights: Mapping[str, int]) -> Manifest:
+def make_route(plan: Plan, weights: Mapping[str, int]) -> Manifest:
     """Make the HTTPRoute.
 
     Args:
-        plan: the plan.
-        gateway: that carries it.
+        plan: the plan; its spec names a gateway.
         weights: percent by revision, as in the plan; no zeros.
     """
-    ref = plan.ref
+    ref, gateway = plan.ref, plan.spec.traffic.gateway
+    assert gateway is not None  # noqa: S101 - made only for a gateway
     serving = [p.revision.serving for p in plan.revisions] or [plan.spec.serving]
     timeout = max(s.request_timeout for s in serving) + TIMEOUT_MARGIN
     return {
