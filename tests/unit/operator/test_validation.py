@@ -140,7 +140,10 @@ def test_what_can_be_carried_out_is_not_refused(changes: dict[str, Any]) -> None
     [
         (None, "spec.model"),
         ("text", "spec"),
-        ({"model": {"uri": "https://h/m.onnx"}}, "spec.traffic"),
+        (
+            {"model": {"uri": "https://h/m.onnx"}, "traffic": {"gateway": {}}},
+            "spec.traffic.gateway.name",
+        ),
         (
             {
                 "model": {"uri": "https://h/m.onnx"},
