@@ -74,6 +74,23 @@ SHADOW_TARGETS: Final = "ml_shadow_targets"
 SHADOW_PULL_FAILURES_TOTAL: Final = "ml_shadow_pull_failures_total"
 SHADOW_SAMPLE_SHARE: Final = "ml_shadow_sample_share"
 
+ROUTER_REQUESTS_TOTAL: Final = "ml_router_requests_total"
+VARIANT_LABEL: Final = "variant"
+
+
+class RouterVariant(StrEnum):
+    """Where the router of a sticky A/B test sent a request; the value of the label `variant`."""
+
+    STABLE = "stable"
+    """The user's key gets the stable version (A)."""
+    CANARY = "canary"
+    """The user's key gets the new version (B)."""
+    UNKEYED = "unkeyed"
+    """The request had no key, and went to the stable version."""
+    REFUSED = "refused"
+    """Nowhere: too many requests under way, or it did not come by the route."""
+
+
 OUTCOME_LABEL: Final = "outcome"
 KIND_LABEL: Final = "kind"
 SIDE_LABEL: Final = "side"

@@ -1,6 +1,6 @@
 """`spec.rollout`: how a new revision takes over from the stable one.
 
-At most one strategy is named: `canary` (the default) or `blueGreen`.
+At most one strategy is named: `canary` (the default), `blueGreen` or `abTest`.
 """
 
 from datetime import datetime, timedelta
@@ -8,11 +8,12 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from canarium_api.abtest import AbTestSpec
 from canarium_api.analysis import AnalysisSpec
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
+from canarium_api.matching import HeaderMatch
 
-HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$"
 MODEL_URI_PATTERN = (
     r"^(https?://[^/]+/.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|"
     r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+)$"
@@ -54,15 +55,6 @@ class CanarySpec(ApiModel):
     """Longest time from start to promotion; a canary that takes longer is taken back. Time in which the rollout is
     paused, or waits for an approval, counts. Default: no limit.
     """
-
-
-class HeaderMatch(ApiModel):
-    """A header that selects a revision."""
-
-    name: str = Field(min_length=1, max_length=256, pattern=HEADER_PATTERN)
-    """Name of the header; case does not matter."""
-    value: str = Field(min_length=1, max_length=4096)
-    """Its exact value."""
 
 
 class SwitchCheck(ApiModel):
@@ -243,8 +235,8 @@ class RolloutSpec(ApiModel):
 
     model_config = rules(
         (
-            "!(has(self.canary) && has(self.blueGreen))",
-            "rollout takes one of canary and blueGreen: remove the other",
+            "[has(self.canary), has(self.blueGreen), has(self.abTest)].filter(x, x).size() <= 1",
+            "rollout takes one of canary, blueGreen and abTest: remove the others",
         ),
     )
 
@@ -253,6 +245,8 @@ class RolloutSpec(ApiModel):
     each."""
     blue_green: BlueGreenSpec | None = None
     """Switch all traffic at once."""
+    ab_test: AbTestSpec | None = None
+    """Give some users the new version until the data say which is better."""
     analysis: AnalysisSpec = AnalysisSpec()
     """What each step is gated on."""
     paused: bool = False

@@ -13,6 +13,8 @@ from pydantic import Field
 from canarium_api.base import ApiModel
 from canarium_api.conditions import Condition
 from canarium_api.duration import Duration
+from canarium_api.evidence import Evidence
+from canarium_api.experiment import ExperimentStatus
 
 MAX_FAILED_REVISIONS: Final = 10
 MAX_HISTORY: Final = 20
@@ -57,17 +59,6 @@ class Verdict(StrEnum):
     """The query returned nothing, or there is nothing to compare with."""
     ERROR = "Error"
     """The query failed."""
-
-
-class Evidence(ApiModel):
-    """What a sequential test carries from step to step; see docs/explanation/evidence.md."""
-
-    carried: float = 0.0
-    """Weighted evidence of the steps that have ended."""
-    rest: float = 1.0
-    """Weight that is left for steps to come."""
-    log: float = 0.0
-    """Natural logarithm of the evidence of the present step: above 0 speaks against the canary."""
 
 
 class Check(ApiModel):
@@ -212,6 +203,8 @@ class RolloutStatus(ApiModel):
     next_check_at: datetime | None = None
     checks: list[Check] = Field(default=[], max_length=20)
     gates: list[GateStatus] = Field(default=[], max_length=5)
+    experiment: ExperimentStatus | None = None
+    """The A/B test, where the strategy is `abTest`."""
 
 
 class FailedRevision(ApiModel):

@@ -6,7 +6,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canarium_api.status import Evidence
+from canarium_api.evidence import Evidence
 from canarium_operator.core.statistics import (
     correction,
     evidence,

@@ -14,6 +14,7 @@ from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory
 from canarium_operator.core.plan import Plan
 from canarium_operator.core.resources import front, route
+from canarium_operator.core.routing import ROUTERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ def diff(
     sizes = {
         naming.child_name(plan.ref.name, p.revision.name): p.min_replicas for p in plan.revisions
     }
+    sizes[naming.router_name(plan.ref.name)] = ROUTERS
     changes: list[Change] = []
     for wanted in desired:
         found = live.get(manifests.key(wanted))
@@ -119,6 +121,8 @@ def _is_over(plan: Plan, child: Manifest, kept: frozenset[str]) -> bool:
         return plan.spec.traffic.gateway is None and plan.has_front
     if front.is_front(child):
         return not plan.front
+    if naming.ROUTER_LABEL in labels:
+        return plan.router is None and not plan.keeps_router
     if naming.PREVIEW_LABEL in labels:
         return plan.preview is None
     return labels.get(naming.REVISION_LABEL) not in kept

@@ -18,6 +18,8 @@ COMMANDS: Final = ("approve", "pause", "resume", "skip", "abort", "retry", "prom
 """Verbs that people may ask for by the annotation `canarium.dev/VERB`."""
 PREVIEW_LABEL: Final = f"{GROUP}/preview"
 """On the Service that leads to a canary before it has traffic."""
+ROUTER_LABEL: Final = f"{GROUP}/router"
+"""On the objects of the router of a sticky A/B test."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "canarium"}
 
 
@@ -60,6 +62,11 @@ def memory_name(name: str) -> str:
 def preview_name(name: str) -> str:
     """Name of the Service that leads to a canary before it has traffic."""
     return f"{name}-preview"
+
+
+def router_name(name: str) -> str:
+    """Name of the router of a sticky A/B test; no revision is called `router`, since that is not hex."""
+    return f"{name}-router"
 
 
 def object_labels(ref: ObjectRef) -> dict[str, str]:

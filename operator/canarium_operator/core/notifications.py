@@ -23,6 +23,7 @@ _EVENTS: Final = {
         Reason.MODEL_LOAD_FAILED,
         Reason.ABORTED_BY_USER,
         Reason.GATE_REFUSED,
+        Reason.EXPERIMENT_FAILED,
         Reason.ROLLOUT_TIMED_OUT,
         Reason.INCOMPATIBLE_SCHEMA,
         Reason.REVISION_FAILED_BEFORE,

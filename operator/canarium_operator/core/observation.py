@@ -47,6 +47,8 @@ class RouteState:
     """Accepted and ResolvedRefs are True for the route's present generation, at the gateway that the spec names."""
     message: str = ""
     """What the gateway says where it did not accept."""
+    by_router: bool = False
+    """It leads to the router of a sticky A/B test, with these weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,10 @@ class Observed:
     """None: there is no route yet, or without a gateway no Service `NAME`."""
     has_front: bool = False
     """The Service `NAME` exists."""
+    router_ready: int = 0
+    """Ready pods of the router of a sticky A/B test."""
+    has_router: bool = False
+    """The router's Deployment exists."""
     strays: frozenset[str] = frozenset()
     """Revisions with pods that still run though their Deployment is gone."""
     memory: Memory | None = None

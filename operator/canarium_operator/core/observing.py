@@ -17,7 +17,7 @@ from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory, read_memory
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
-from canarium_operator.core.resources import front, route
+from canarium_operator.core.resources import front, route, router
 from canarium_operator.core.revision import Revision
 
 
@@ -39,8 +39,10 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
         except ValueError as error:
             notes.append(str(error))
     pods_of: dict[str, list[Manifest]] = defaultdict(list)
+    routers = [pod for pod in by_kind["Pod"] if router.is_router(pod)]
     for pod in by_kind["Pod"]:
-        pods_of[_revision_name(pod)].append(pod)
+        if not router.is_router(pod):
+            pods_of[_revision_name(pod)].append(pod)
     workloads = {
         name: _workload(name, deployment, pods_of[name])
         for deployment in by_kind["Deployment"]
@@ -61,6 +63,8 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
         services=frozenset(_revision_name(service) for service in by_kind["Service"]),
         route=state,
         has_front=bool(fronts),
+        router_ready=sum(map(pods.is_ready, filter(pods.is_live, routers))),
+        has_router=any(map(router.is_router, by_kind["Deployment"])),
         strays=frozenset(
             name
             for name, of in pods_of.items()
@@ -119,7 +123,11 @@ def _replica_failure(deployment: Manifest) -> LoadProblem | None:
 def _route_state(manifest: Manifest, spec: ModelDeploymentSpec | None) -> RouteState:
     weights = route.weights_of(manifest)
     if spec is None or spec.traffic.gateway is None:
-        return RouteState(weights=weights, reached=route.reached_by(manifest))
+        return RouteState(
+            weights=weights,
+            reached=route.reached_by(manifest),
+            by_router=route.is_by_router(manifest),
+        )
     meta = manifest["metadata"]
     ref = ObjectRef(namespace=meta["namespace"], name=meta["name"])
     parent = route.parent_reference(ref, spec.traffic.gateway)
@@ -129,6 +137,7 @@ def _route_state(manifest: Manifest, spec: ModelDeploymentSpec | None) -> RouteS
     return RouteState(
         weights=weights,
         reached=route.reached_by(manifest),
+        by_router=route.is_by_router(manifest),
         accepted=message == "",
         message=message,
     )

@@ -8,14 +8,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from canarium_api.split import Split
 from canarium_api.status import ModelDeploymentStatus, RolloutStatus, Splitter
 from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
-from canarium_operator.core import ratio
+from canarium_operator.core import ratio, routing
 from canarium_operator.core.memory import Memory, last_good_ones, memory_of
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
 from canarium_operator.core.rollout.strategy import StepKind, step_at
+from canarium_operator.core.routing import CookieRule, HeaderRule, RouterPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +28,6 @@ class RevisionPlan:
     min_replicas: int
     """Lower bound of its HPA; also what it is scaled to at once when it has fewer."""
     max_replicas: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeaderRule:
-    """Requests with a header that go to one revision, whatever its weight."""
-
-    name: str
-    value: str
-    revision: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +46,14 @@ class Plan:
     """What shall be remembered beyond the object's life; None: what is remembered stays as it is."""
     weights: Mapping[str, int] | None = None
     """Percent of the traffic by revision, without zeros; None: there is no route."""
-    rules: tuple[HeaderRule, ...] = ()
+    rules: tuple[HeaderRule | CookieRule, ...] = ()
     """Requests that do not follow the weights."""
+    split: Split | None = None
+    """What the route tells the router, to which it then leads all requests; None: the route splits by weights."""
+    router: RouterPlan | None = None
+    """None: there is no router."""
+    keeps_router: bool = False
+    """The router that there is stays, although it is not made anew: requests may still be on their way to it."""
     preview: str | None = None
     """Revision that the Service `NAME-preview` leads to; None: there is no such Service."""
     front: frozenset[str] = frozenset()
@@ -163,7 +162,6 @@ def make_plan(
             weights[status.canary.revision] = share
         weights = {revision: weight for revision, weight in weights.items() if weight > 0}
     preview = _previewed(spec, status)
-    header = spec.rollout.blue_green.preview_header if spec.rollout.blue_green else None
     return Plan(
         ref=ref,
         spec=spec,
@@ -179,9 +177,10 @@ def make_plan(
         kept=frozenset(sizes),
         memory=memory_of(status, known, observed.memory),
         weights=weights,
-        rules=(HeaderRule(name=header.name, value=header.value, revision=preview),)
-        if preview is not None and header is not None and spec.traffic.gateway is not None
-        else (),
+        rules=routing.rules(spec, status, preview),
+        split=routing.split(spec, status),
+        router=routing.router(spec, status, known),
+        keeps_router=routing.keeps_router(status, observed),
         preview=preview,
         front=_front(spec, status, weights or {}, observed),
         has_front=observed.has_front,

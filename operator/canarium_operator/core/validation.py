@@ -38,7 +38,13 @@ def _words(message: str) -> str:
 
 def validate(spec: ModelDeploymentSpec) -> list[Problem]:
     """Check a spec across its fields; an empty list means that it can be carried out."""
-    return [*_resources(spec), *_model(spec), *_ratios(spec), *validate_rollout(spec.rollout)]
+    return [
+        *_resources(spec),
+        *_model(spec),
+        *_ratios(spec),
+        *_test(spec),
+        *validate_rollout(spec.rollout),
+    ]
 
 
 def _ratios(spec: ModelDeploymentSpec) -> list[Problem]:
@@ -57,6 +63,14 @@ def _ratios(spec: ModelDeploymentSpec) -> list[Problem]:
         for index, step in enumerate(canary.steps)
         if step.weight not in reachable
     ]
+
+
+def _test(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse an A/B test where nothing can tell users apart."""
+    if spec.rollout.ab_test is None or spec.traffic.gateway is not None:
+        return []
+    message = "without a gateway nothing tells users apart: set traffic.gateway, or use canary"
+    return [Problem(field="spec.rollout.abTest", message=message)]
 
 
 def _resources(spec: ModelDeploymentSpec) -> list[Problem]:

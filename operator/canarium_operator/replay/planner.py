@@ -20,6 +20,7 @@ from canarium_operator.core.revision import Revision, revision_of
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput
 from canarium_operator.core.rollout.steps import due_queries
+from canarium_operator.core.routing import ROUTERS
 from canarium_operator.core.status import present
 from canarium_operator.replay.recording import Recording
 
@@ -182,7 +183,14 @@ class Planner:
                 for name, size in sizes.items()
             },
             services=frozenset(sizes),
-            route=RouteState(weights=plan.weights or {}, reached=plan.reached, accepted=True),
+            route=RouteState(
+                weights=plan.weights or {},
+                reached=plan.reached,
+                accepted=True,
+                by_router=plan.split is not None,
+            ),
+            has_router=plan.router is not None,
+            router_ready=ROUTERS if plan.router is not None else 0,
         )
 
     def _seen(self, now: datetime) -> Observed:

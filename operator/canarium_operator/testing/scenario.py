@@ -159,7 +159,12 @@ class Scenario:
                 replicas=size,
                 ready_replicas=count,
             )
-        route = RouteState(weights=plan.weights or {}, reached=plan.reached, accepted=accepted)
+        route = RouteState(
+            weights=plan.weights or {},
+            reached=plan.reached,
+            accepted=accepted,
+            by_router=plan.split is not None,
+        )
         if self.spec.traffic.gateway is None and plan.front:
             service = front.make_front(REF, plan.front)
             counts = {name: workload.ready_replicas for name, workload in workloads.items()}
@@ -173,6 +178,8 @@ class Scenario:
                 services=frozenset(workloads),
                 route=route,
                 has_front=bool(plan.front),
+                has_router=plan.router is not None or plan.keeps_router,
+                router_ready=2 if ready and plan.router is not None else 0,
                 memory=plan.memory or self.observed.memory,
             ),
         )

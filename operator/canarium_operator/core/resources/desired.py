@@ -13,6 +13,7 @@ from canarium_operator.core.resources import (
     disruption,
     front,
     route,
+    router,
     service,
     workload,
 )
@@ -28,6 +29,8 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     serving = [planned for planned in plan.revisions if planned.revision.name in weights]
     others = [planned for planned in plan.revisions if planned.revision.name not in weights]
     children = [child for planned in serving for child in _of_revision(plan, planned)]
+    if plan.router is not None:
+        children += router.make_router(plan.ref, plan.router)
     if plan.weights is not None and plan.spec.traffic.gateway is not None:
         children.append(route.make_route(plan, plan.weights))
     if plan.front:

@@ -76,12 +76,7 @@ def _pod_spec(ref: ObjectRef, revision: Revision) -> Manifest:
     return {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": math.ceil(drain) + _GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "containers": [_container(ref, revision, source.mounts)],
         "volumes": [{"name": "tmp", "emptyDir": {}}, *source.volumes],
         "topologySpreadConstraints": [
@@ -92,11 +87,30 @@ def _pod_spec(ref: ObjectRef, revision: Revision) -> Manifest:
                 "labelSelector": {"matchLabels": naming.revision_selector(ref, revision.name)},
             }
         ],
-        **_scheduling(serving),
+        **scheduling(serving),
     }
 
 
-def _scheduling(serving: ServingSpec) -> Manifest:
+def pod_security() -> Manifest:
+    """Give what all our pods have: no root, no system calls beyond the runtime's defaults."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> Manifest:
+    """Give what all our containers have."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def scheduling(serving: ServingSpec) -> Manifest:
     """What the user said of where pods run; what was not said is absent."""
     fields: dict[str, Any] = {
         "serviceAccountName": serving.service_account_name,
@@ -119,11 +133,7 @@ def _container(ref: ObjectRef, revision: Revision, mounts: list[Manifest]) -> Ma
             "requests": dict(serving.resources.requests),
             "limits": dict(serving.resources.limits),
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": container_security(),
         # The server writes there why it cannot serve; the status of the ModelDeployment quotes it.
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",

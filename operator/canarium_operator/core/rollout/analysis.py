@@ -13,7 +13,8 @@ from typing import Final
 
 from canarium_api.analysis import AnalysisSpec, MetricSpec
 from canarium_api.duration import approximate_duration
-from canarium_api.status import Check, Evidence, Verdict
+from canarium_api.evidence import Evidence
+from canarium_api.status import Check, Verdict
 from canarium_operator.core.rollout import promql
 from canarium_operator.core.rollout.comparison import (
     Comparison,

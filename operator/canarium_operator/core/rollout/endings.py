@@ -36,7 +36,7 @@ def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus)
     passed = f"passed all {rollout.steps} steps in {took}"
     if rollout.strategy == Strategy.DIRECT:
         passed = f"took over without steps in {took}{_promoter(given, canary, rollout)}"
-    message = f"{display(canary)} {passed} and replaces {display(stable)}"
+    message = f"{display(canary)} {passed} and replaces {display(stable)}{_result(rollout)}"
     kept = given.spec.rollout.blue_green.keep_for if given.spec.rollout.blue_green else None
     return transition(
         given,
@@ -49,6 +49,14 @@ def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus)
         retiring=retire(given, stable.revision, Reason.PROMOTED, kept),
         history=with_history(given, "Promoted", message, canary),
     )
+
+
+def _result(rollout: RolloutStatus) -> str:
+    """Give the result of an A/B test, for the history; empty: there was none."""
+    found = rollout.experiment
+    if found is None:
+        return ""
+    return f"; {found.message}" if found.concluded_at is not None else "; its A/B test was not over"
 
 
 def _promoter(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> str:
@@ -80,6 +88,8 @@ def roll_back(given: RolloutInput, reason: Reason, evidence: str) -> Decision:
     )
     known = [f for f in given.status.failed_revisions if f.revision != canary.revision]
     message = f"{display(canary)} taken back at step {rollout.step}/{rollout.steps} ({rollout.weight}%): {evidence}"
+    if reason is Reason.ABORTED_BY_USER:
+        message += _result(rollout)
     return transition(
         given,
         reason,

@@ -49,6 +49,7 @@ ALREADY_ANNOUNCED: Final = frozenset(
         Reason.ABORTED_BY_USER,
         Reason.ROLLOUT_TIMED_OUT,
         Reason.GATE_REFUSED,
+        Reason.EXPERIMENT_FAILED,
         Reason.INCOMPATIBLE_SCHEMA,
         Reason.ROLLED_BACK,
     }

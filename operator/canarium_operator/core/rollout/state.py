@@ -89,6 +89,8 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
     ),
     # people
     Reason.APPROVAL_NEEDED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
+    Reason.EXPERIMENT_CONCLUDED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
+    Reason.EXPERIMENT_FAILED: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
     Reason.GATE_REFUSED: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
     Reason.APPROVED: (
         frozenset({Phase.LOADING, Phase.CANARY}),

@@ -17,6 +17,7 @@ from canarium_operator.core.rollout import (
     analysis,
     capacity,
     contract,
+    experiment,
     gate,
     holds,
     replicas,
@@ -39,6 +40,7 @@ from canarium_operator.core.rollout.inputs import (
 )
 from canarium_operator.core.rollout.queries import Query, Subject, is_due
 from canarium_operator.core.rollout.strategy import (
+    TESTED,
     Step,
     StepKind,
     Strategy,
@@ -56,13 +58,24 @@ _UNSEEN: Final = {
 """What a step without a weight of its own means for users."""
 
 
-def _carried(step: Step) -> str:
-    split = f"{step.weight}% of the traffic goes"
-    return split if step.kind is StepKind.SPLIT else f"the {step.kind}'s requests go"
+def _carried(given: RolloutInput) -> str:
+    """Say what the canary gets in the present step."""
+    step, test = current_step(given), given.spec.rollout.ab_test
+    match step.kind:
+        case StepKind.PREVIEW:
+            return "the preview's requests go"
+        case StepKind.MATCH if test is not None:
+            return f"{experiment.describe(test)} go"
+        case StepKind.STICKY if test is not None:
+            return f"{step.weight}% of the users go"
+        case _:
+            return f"{step.weight}% of the traffic goes"
 
 
 def _goal(step: Step) -> str:
-    return f"{step.weight}%" if step.kind is StepKind.SPLIT else f"the {step.kind}"
+    if step.kind is StepKind.PREVIEW:
+        return "the preview"
+    return "the A/B test" if step.kind in TESTED else f"{step.weight}%"
 
 
 def subject_of(given: RolloutInput) -> Subject | None:
@@ -82,7 +95,7 @@ def subject_of(given: RolloutInput) -> Subject | None:
 
 def due_queries(given: RolloutInput) -> frozenset[Query]:
     """Name the queries that this pass needs; empty while nothing is measured."""
-    return _queries_of_checks(given) | capacity.due_queries(given)
+    return _queries_of_checks(given) | experiment.due_queries(given) | capacity.due_queries(given)
 
 
 def _queries_of_checks(given: RolloutInput) -> frozenset[Query]:
@@ -201,12 +214,14 @@ def _capacity_lost(
 ) -> Decision | None:
     """Give the traffic to stable while no pod of the canary is ready; the step starts over when they are back."""
     carries_nothing = rollout.prepared_step == 0 and rollout.weight == 0
-    if carries_nothing or canary.ready_replicas > 0:
+    router_lost = experiment.router_is_lost(given)
+    if carries_nothing or (canary.ready_replicas > 0 and not router_lost):
         return None
+    lost = "the router" if router_lost else display(canary)
     return transition(
         given,
         Reason.CAPACITY_LOST,
-        f"no pod of {display(canary)} is ready: its traffic goes to the stable revision meanwhile",
+        f"no pod of {lost} is ready: its traffic goes to the stable revision meanwhile",
         warning=True,
         rollout=rollout.model_copy(
             update={
@@ -222,7 +237,7 @@ def _capacity_lost(
 
 def _measured(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
     """Judge what was measured, then see whether the step may end."""
-    given = webhooks.with_answers(_assess(given), given.gate_answers)
+    given = webhooks.with_answers(experiment.measured(_assess(given)), given.gate_answers)
     refused = webhooks.refused(given, given.gate_answers)
     if refused is not None:
         return refused
@@ -291,7 +306,8 @@ def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     reachable = canary.revision in given.observed.services
     if canary.ready_replicas >= needed and reachable:
         unknown = (
-            capacity.unmeasured(given)
+            experiment.awaits_router(given)
+            or capacity.unmeasured(given)
             or contract.awaits_signature(given)
             or replicas.awaits_ratio(given)
         )
@@ -300,10 +316,12 @@ def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
         place = f"step {rollout.step}/{rollout.steps}"
         prepared = f"{place}: {display(canary)} is ready; {_UNSEEN.get(step.kind, '')}"
         moved = f"{place}: {display(canary)} from {rollout.weight}% to {target}%"
+        if step.kind is StepKind.MATCH:
+            moved = f"{place}: {_carried(given)} to {display(canary)}"
         return transition(
             given,
-            Reason.WEIGHT_CHANGED if target > 0 else Reason.CANARY_PREPARED,
-            moved if target > 0 else prepared,
+            Reason.CANARY_PREPARED if step.kind is StepKind.PREVIEW else Reason.WEIGHT_CHANGED,
+            prepared if step.kind is StepKind.PREVIEW else moved,
             rollout=rollout.model_copy(update={"weight": target, "prepared_step": rollout.step}),
             waiting_since=given.now,
         )
@@ -342,8 +360,10 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
             if replicas.is_split(given)
             else route.weights.get(canary.revision, 0) == rollout.weight
         )
+        # The same share may have been given by weights before: only the router gives it to the same users.
+        and route.by_router == (current_step(given).kind is StepKind.STICKY)
         and (
-            current_step(given).kind is not StepKind.PREVIEW
+            current_step(given).kind not in (StepKind.PREVIEW, StepKind.MATCH)
             or given.spec.traffic.gateway is None
             or canary.revision in route.reached
         )
@@ -353,13 +373,14 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
         return transition(
             given,
             Reason.STEP_STARTED,
-            f"step {rollout.step}/{rollout.steps}: {_carried(current_step(given))} to {display(canary)}",
+            f"step {rollout.step}/{rollout.steps}: {_carried(given)} to {display(canary)}",
             rollout=rollout.model_copy(
                 update={
                     "step_started_at": given.now,
                     "evidence_since": given.now,
                     "checks": fresh,
                     "gates": [],
+                    "experiment": experiment.begun(given, rollout),
                 }
             ),
             waiting_since=None,
@@ -382,9 +403,15 @@ def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     """End the step when its pause is over and every check passes on a measurement taken since."""
     opens_at = gate_opens_at(given.spec, rollout)
     assert opens_at is not None  # noqa: S101 - the step has begun
+    if rollout.experiment is not None and rollout.experiment.concluded_at is not None:
+        # From the result on, guards have as long as after any pause to bring their evidence.
+        opens_at = max(opens_at, rollout.experiment.concluded_at)
     metrics = metrics_of(given.spec.rollout, current_step(given))
     view = gate.look(metrics, given.spec.rollout.analysis, rollout, opens_at, given.now)
     next_check = max(view.next_check_at - given.now, MIN_WAIT)
+    tested = experiment.decide(given, canary, rollout, next_check)
+    if tested is not None:
+        return tested
     held = holds.waits(given, given.spec.rollout.analysis.interval if view.passes else next_check)
     if held is not None:
         return held

@@ -1,7 +1,8 @@
 """Strategies as lists of steps: whatever `spec.rollout` names, the engine carries out the same kind of step.
 
-A canary of weights is its steps; blue-green is a step without traffic and a switch. A strategy with something of its
-own to do adds a field to `Step`, and the rule that reads it.
+A canary of weights is its steps; blue-green is a step without traffic and a switch; an A/B test is a step that its
+result ends, and a switch. A strategy with something of its own to do adds a field to `Step`, and the rule that reads
+it.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
+from canarium_api.abtest import AbTestSpec
 from canarium_api.analysis import MetricSpec
 from canarium_api.rollout import DEFAULT_STEPS, BlueGreenSpec, CanaryStep, RolloutSpec
 from canarium_api.status import RolloutStatus
@@ -20,6 +22,7 @@ class Strategy(StrEnum):
 
     CANARY = "canary"
     BLUE_GREEN = "blueGreen"
+    AB_TEST = "abTest"
     DIRECT = "direct"
     """To 100 % at once, without checks: back to a revision that was stable before (`rollbackWindow`), or promoted by
     a command."""
@@ -32,6 +35,14 @@ class StepKind(StrEnum):
     """By weight."""
     PREVIEW = "preview"
     """By the preview header and Service alone."""
+    MATCH = "match"
+    """By a header or cookie of the request; all others go to stable. An A/B test."""
+    STICKY = "sticky"
+    """By a hash of the user's key, in a router. An A/B test."""
+
+
+TESTED: Final = frozenset({StepKind.MATCH, StepKind.STICKY})
+"""Kinds of step that end by the result of an A/B test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,8 @@ def strategy_of(spec: RolloutSpec) -> Strategy:
     """Tell which strategy a spec names."""
     if spec.blue_green is not None:
         return Strategy.BLUE_GREEN
+    if spec.ab_test is not None:
+        return Strategy.AB_TEST
     return Strategy.CANARY
 
 
@@ -72,6 +85,8 @@ def steps_of(spec: RolloutSpec, strategy: str) -> tuple[Step, ...]:
             return (Step(weight=100, size=100, metrics=()),)
         case Strategy.BLUE_GREEN if spec.blue_green is not None:
             return _blue_green(spec.blue_green)
+        case Strategy.AB_TEST if spec.ab_test is not None:
+            return _ab_test(spec, spec.ab_test)
         case _:
             return _canary(spec)
 
@@ -110,6 +125,25 @@ def _blue_green(spec: BlueGreenSpec) -> tuple[Step, ...]:
             approval=after.approval,
             metrics=after.metrics,
         ),
+    )
+
+
+def _ab_test(spec: RolloutSpec, test: AbTestSpec) -> tuple[Step, ...]:
+    """Give the test, and the switch to all the traffic that follows where B is promoted.
+
+    The goals are judged by the test alone. What else is checked guards both steps.
+    """
+    guards = tuple(m.name for m in spec.analysis.metrics if m.name not in test.goals)
+    sticky = test.sticky is not None
+    return (
+        Step(
+            weight=test.share if sticky else 0,
+            size=test.share,
+            pause=test.min_duration,
+            metrics=guards,
+            kind=StepKind.STICKY if sticky else StepKind.MATCH,
+        ),
+        Step(weight=100, size=100, metrics=guards),
     )
 
 

@@ -20,7 +20,7 @@ def validate_rollout(spec: RolloutSpec) -> list[Problem]:
     problems = []
     for index, metric in enumerate(spec.analysis.metrics):
         problems += _metric(metric, f"{_ANALYSIS}[{index}]")
-    return [*problems, *_names(spec), *_freezes(spec)]
+    return [*problems, *_names(spec), *_goals(spec), *_freezes(spec)]
 
 
 def _metric(metric: MetricSpec, field: str) -> list[Problem]:
@@ -99,6 +99,35 @@ def _names(spec: RolloutSpec) -> list[Problem]:
         for name in names or ()
         if name not in known
     ]
+
+
+def _goals(spec: RolloutSpec) -> list[Problem]:
+    """Refuse goals that no test can decide, and a test that ends before it may."""
+    test = spec.ab_test
+    if test is None:
+        return []
+    field = "spec.rollout.abTest"
+    problems = []
+    known = {metric.name: metric for metric in spec.analysis.metrics}
+    for index, name in enumerate(test.goals):
+        metric = known.get(name)
+        message = ""
+        if metric is None:
+            message = f"there is no check {name!r} in analysis.metrics: use one of {', '.join(known) or 'none'}"
+        elif metric.query is not None:
+            message = f"{name!r} is one number, which does not say how sure it is: give counts (proportion, or mean)"
+        elif has_limit(metric):
+            message = f"{name!r} has a fixed limit, and a goal is a comparison: put the limit into a check of its own"
+        elif metric.dry_run:
+            message = f"{name!r} is a dry run, which decides nothing: remove dryRun"
+        if message:
+            problems.append(Problem(field=f"{field}.goals[{index}]", message=message))
+    if test.min_duration > test.max_duration:
+        message = (
+            "longer than maxDuration, so nothing could be decided: lower it, or raise maxDuration"
+        )
+        problems.append(Problem(field=f"{field}.minDuration", message=message))
+    return problems
 
 
 def _freezes(spec: RolloutSpec) -> list[Problem]:

@@ -12,7 +12,7 @@ its inverse a p-value that is valid at every look (Ville 1939; for products and 
 import math
 from typing import Final
 
-from canarium_api.status import Evidence
+from canarium_api.evidence import Evidence
 
 CAP: Final = 60.0
 """Logarithms beyond it mean the same, and their exponentials stay within what JSON can write."""

@@ -7,14 +7,20 @@ from typing import Final
 
 from canarium_operator.core.statistics import means
 from canarium_operator.core.statistics.evidence import FIRST_SHARE
-from canarium_operator.core.statistics.proportions import RATIOS
+from canarium_operator.core.statistics.proportions import RATIOS, Ratios
 
 MOST: Final = 100_000_000
 """Where a search ends."""
 
 
 def requests_for_share(
-    stable_rate: float, worsening: float, *, alpha: float, power: float, checks: int = 1
+    stable_rate: float,
+    worsening: float,
+    *,
+    alpha: float,
+    power: float,
+    checks: int = 1,
+    ratios: Ratios = RATIOS,
 ) -> int:
     """Give the requests of the canary, beside as many of stable, after which a worsening is found.
 
@@ -27,6 +33,7 @@ def requests_for_share(
         alpha: level of the test.
         power: chance that it is found.
         checks: number of checks that share alpha.
+        ratios: of the test.
     """
     canary_rate = min(stable_rate + worsening, 1.0)
     if worsening <= 0 or canary_rate <= stable_rate:
@@ -34,7 +41,7 @@ def requests_for_share(
     boundary = _boundary(alpha, checks)
     z = NormalDist().inv_cdf(power)
     counts = []
-    for ratio, weight in RATIOS:
+    for ratio, weight in ratios:
         # One canary request beside one of stable: each event moves the walk by log(ratio) - cost or by -cost.
         cost = math.log1p((ratio - 1) / 2)
         gain = math.log(ratio) - cost

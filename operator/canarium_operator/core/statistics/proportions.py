@@ -23,11 +23,26 @@ RATIOS: Final = (
     (30.0, 0.08),
 )
 """How many times worse the canary may be, with the weight of each in the mixture."""
+FINE_RATIOS: Final = (
+    (1.02, 0.15),
+    (1.05, 0.20),
+    (1.1, 0.20),
+    (1.25, 0.15),
+    (1.5, 0.10),
+    (2.0, 0.10),
+    (4.0, 0.10),
+)
+"""The same for goals of A/B tests, whose effects are small and which have weeks."""
+Ratios = tuple[tuple[float, float], ...]
 _BISECTIONS: Final = 60
 
 
 def log_e_value(
-    canary_events: float, canary_trials: float, stable_events: float, stable_trials: float
+    canary_events: float,
+    canary_trials: float,
+    stable_events: float,
+    stable_trials: float,
+    ratios: Ratios = RATIOS,
 ) -> float:
     """Give the logarithm of the e-value against "the canary's rate is not above stable's".
 
@@ -36,6 +51,7 @@ def log_e_value(
         canary_trials: how often it could have happened.
         stable_events: the same of stable.
         stable_trials: the same of stable.
+        ratios: how many times worse the canary may be, with weights that add up to 1.
 
     Returns:
         0 where there is nothing to compare; above 0 the data speak against the canary.
@@ -48,7 +64,7 @@ def log_e_value(
         math.log(weight)
         + canary_events * math.log(ratio)
         - events * math.log1p(share * (ratio - 1))
-        for ratio, weight in RATIOS
+        for ratio, weight in ratios
     )
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from canarium_api.analysis import AnalysisSpec, MetricSpec
+from canarium_api.evidence import Evidence
 from canarium_api.metric_names import REVISION_LABEL, STATUS_LABEL
-from canarium_api.status import Check, Evidence, Verdict
+from canarium_api.status import Check, Verdict
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.rollout import analysis
 from canarium_operator.core.rollout.queries import (

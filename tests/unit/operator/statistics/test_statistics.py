@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from canarium_api.status import Evidence
+from canarium_api.evidence import Evidence
 from canarium_operator.core.statistics import (
     correction,
     evidence,
