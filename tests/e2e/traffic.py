@@ -25,6 +25,10 @@ class Traffic:
     clients: int = 4
     keep_alive: bool = True
     """False: a connection for each request, which is what kube-proxy spreads."""
+    users: int = 0
+    """When above 0, each request is of one of so many users, and says so in `x-user-id`."""
+    served: dict[str, list[str]] = field(default_factory=dict)
+    """Revisions that have answered each user, in order, without repetitions."""
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     """(revision, status) to count; revision is empty where no server answered, status 0 where nothing did."""
     last_errors: list[str] = field(default_factory=list)
@@ -81,14 +85,22 @@ class Traffic:
             row = [first, chance.random(), chance.random(), chance.random()]
             body = json.dumps({"inputs": {"input": [row]}})
             began = time.monotonic()
-            key = self._ask(connection, body)
+            user = f"user-{chance.randrange(self.users)}" if self.users else ""
+            key = self._ask(connection, body, user)
             with self._lock:
                 self.answers[key] += 1
+                revisions = self.served.setdefault(user, [])
+                if user and key[0] and revisions[-1:] != [key[0]]:
+                    revisions.append(key[0])
             self._stop.wait(max(0.0, pause - (time.monotonic() - began)))
         connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection, body: str) -> tuple[str, int]:
+    def _ask(
+        self, connection: http.client.HTTPConnection, body: str, user: str = ""
+    ) -> tuple[str, int]:
         headers = {"Host": self.hostname, "Content-Type": "application/json"}
+        if user:
+            headers["x-user-id"] = user
         try:
             connection.request("POST", "/predict", body, headers)
             answer = connection.getresponse()
