@@ -1,5 +1,6 @@
 """A/B tests on a real cluster, a real gateway and a real router."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -33,9 +34,15 @@ def runs(status: dict[str, Any]) -> bool:
     return rollout.get("blockedOn") == "ExperimentRunning" and "experiment" in rollout
 
 
+def router_gone(world: World, kind: str) -> bool:
+    """Tell whether an object of the router is no more."""
+    return world.kubectl.get(kind, "fraud-router", world.namespace) is None
+
+
 def test_a_header_or_a_cookie_chooses_the_version(world: World) -> None:
     """Who has the header gets B, then who has the cookie; all others stay with A; nothing fails; B is promoted by
-    hand."""
+    hand.
+    """
     by_header = settings(header={"name": "x-group", "value": "b"})
     world.deploy("1", models.good(1), rollout=by_header)
     world.wait_phase("Promoted")
@@ -105,7 +112,7 @@ def test_a_sticky_test_keeps_each_user_and_finds_the_worse_version(world: World)
         for kind in gone:
             wait_for(
                 f"no {kind} of the router",
-                lambda kind=kind: world.kubectl.get(kind, "fraud-router", world.namespace) is None,
+                partial(router_gone, world, kind),
                 30,
             )
         assert traffic.failures(besides=canary) == {}, traffic.last_errors
