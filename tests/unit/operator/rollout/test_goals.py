@@ -92,7 +92,7 @@ def test_latency_is_compared_by_its_histogram() -> None:
 
 
 def test_the_interval_is_wider_than_one_for_a_single_look_but_not_much() -> None:
-    """Against Wald's interval for one look, with scipy's quantile: to be valid always costs less than thrice its width."""
+    """Against Wald's interval for one look, with scipy's quantile: always valid costs less than thrice its width."""
     a, b, n = 4000, 4300, 100_000
     (goal,) = judged([(ORDERS, share(a, n), share(b, n))])
     spread = math.sqrt(sum(x / n * (1 - x / n) / n for x in (a, b)))
