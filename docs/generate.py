@@ -23,8 +23,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from canarium_api import metric_names, runtime_config, shadow_config
+from canarium_api import metric_names, router_config, runtime_config, shadow_config
 from canarium_api.conditions import ConditionType, Reason
+from canarium_api.router_config import RouterConfig
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_api.shadow_config import ShadowConfig
 from canarium_api.status import Phase, Verdict
@@ -101,7 +102,13 @@ image), set them in the environment.
 
 The process that compares answers in a [shadow rollout](../explanation/shadow.md), `python -m canarium_runtime.shadow`.
 
-{_variables(ShadowConfig, shadow_config.PREFIX)}"""
+{_variables(ShadowConfig, shadow_config.PREFIX)}
+## Router
+
+The router of a sticky [A/B test](../howto/ab-test.md), `python -m canarium_runtime.router`. The operator sets these
+from `spec.serving`; what the split is comes with the route.
+
+{_variables(RouterConfig, router_config.PREFIX)}"""
 
 
 def _variables(model: type[BaseModel], prefix: str) -> str:
@@ -141,8 +148,8 @@ def metrics_page() -> str:
     texts = docstrings(metric_names)
     return f"""{HEADER}# Metrics
 
-All programs serve Prometheus' text format at `/metrics`, port 8080, and their pods carry the annotations
-`prometheus.io/scrape`, `prometheus.io/port` and `prometheus.io/path`.
+All programs serve Prometheus' text format at `/metrics`, port 8080 where nothing else is said, and their pods carry
+the annotations `prometheus.io/scrape`, `prometheus.io/port` and `prometheus.io/path`.
 
 ## Runtime
 
@@ -171,6 +178,14 @@ shadow. Counters exist from the start at 0, those with `output` from the first p
 {_shadow_metrics()}
 {_shadow_labels()}
 The standard `process_*` metrics of the comparer are there too.
+
+## Router
+
+The router of a sticky [A/B test](../howto/ab-test.md) serves metrics on port {router_config.ADMIN_PORT}.
+`{metric_names.ROUTER_REQUESTS_TOTAL}` carries `deployment`, exists from the start at 0, and has `variant`:
+
+{enum_table(metric_names.RouterVariant, "`variant`")}
+The standard `process_*` metrics of the router are there too.
 
 ## Operator
 

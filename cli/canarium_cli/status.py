@@ -9,10 +9,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from canarium_api.experiment import ExperimentStatus
 from canarium_api.status import Check, ModelDeploymentStatus, RevisionStatus
 from canarium_cli.access import AccessError, connect, status_of
 
-_COLOURS: Final = {"Pass": "green", "Fail": "red", "Error": "red"}
+_COLOURS: Final = {
+    "Pass": "green",
+    "Fail": "red",
+    "Error": "red",
+    "Better": "green",
+    "Worse": "red",
+    "NoDifference": "blue",
+}
 _ACTIONS: Final = 5
 """How many of the latest actions are shown."""
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -55,6 +63,8 @@ def show(body: dict[str, Any], console: Console) -> None:
     console.print(_revisions(found))
     if found.rollout is not None and found.rollout.checks:
         console.print(_checks(found.rollout.checks))
+    if found.rollout is not None and found.rollout.experiment is not None:
+        console.print(_experiment(found.rollout.experiment))
     for action in found.actions[-_ACTIONS:]:
         line = f"{action.at:%Y-%m-%d %H:%M:%SZ}  {action.verb}: {action.message}"
         console.print(line, soft_wrap=True, markup=False)
@@ -91,6 +101,35 @@ def _checks(checks: list[Check]) -> Table:
             _text(check.baseline),
             _text(check.limit),
             _text(check.message),
+        )
+    return table
+
+
+def _experiment(found: ExperimentStatus) -> Table:
+    share = f"{found.share}%: " if found.share is not None else ""
+    end = f"until {found.ends_at:%Y-%m-%d %H:%M}Z at the latest" if found.ends_at else ""
+    if found.concluded_at is not None:
+        end = f"{found.verdict} since {found.concluded_at:%Y-%m-%d %H:%M}Z"
+    table = Table(
+        "goal", "verdict", "B", "A", "effect", "interval", "p", "requests B, A", "needed",
+        title=f"A/B test: {share}{found.assignment}; {end}".replace("[", r"\["),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )  # fmt: skip
+    for goal in found.goals:
+        colour = _COLOURS.get(goal.verdict, "yellow")
+        between = f"{goal.interval[0]:g} to {goal.interval[1]:g}" if goal.interval else ""
+        table.add_row(
+            goal.name,
+            f"[{colour}]{goal.verdict}[/{colour}]",
+            *(
+                "" if number is None else f"{number:.4g}"
+                for number in (goal.value, goal.baseline, goal.effect)
+            ),
+            between,
+            "" if goal.p_value is None else f"{goal.p_value:.2g}",
+            f"{goal.samples}, {goal.baseline_samples}",
+            _text(goal.needed),
         )
     return table
 

@@ -61,8 +61,10 @@ class Monitor:
         return {} if service is None else front.weights_of(service, self._all_ready())
 
     def _all_ready(self) -> dict[str, int]:
-        names = {manifests.labels(p)[naming.REVISION_LABEL] for p in self._cluster.each("Pod")}
-        return {name: self.ready_pods(name) for name in names}
+        names = {
+            manifests.labels(pod).get(naming.REVISION_LABEL) for pod in self._cluster.each("Pod")
+        }
+        return {name: self.ready_pods(name) for name in names if name is not None}
 
     def _has_route(self) -> bool:
         return self._cluster.live("HTTPRoute", self._ref.namespace, self._ref.name) is not None
@@ -202,6 +204,9 @@ class Monitor:
         assert sum(weights.values()) == 100, f"weights {weights}"
         names = {naming.child_name(self._ref.name, revision): revision for revision in weights}
         services = {s["metadata"]["name"] for s in self._cluster.each("Service")}
+        live = self._cluster.live("HTTPRoute", self._ref.namespace, self._ref.name)
+        if live is not None and route.is_by_router(live):
+            names[naming.router_name(self._ref.name)] = "the router"
         assert set(names) <= services, f"traffic to what does not exist: {set(names) - services}"
         if not self._exact_routes:
             return
@@ -246,6 +251,9 @@ class Monitor:
 
     def _deleted(self, call: Call) -> None:
         carrying = {naming.child_name(self._ref.name, r) for r in self.route_weights()}
+        live = self._cluster.live("HTTPRoute", self._ref.namespace, self._ref.name)
+        if live is not None and route.is_by_router(live):
+            carrying.add(naming.router_name(self._ref.name))
         assert call.name not in carrying, f"{call.kind} {call.name} had traffic"
         since = self._retired.get(call.name.removeprefix(naming.child_name(self._ref.name, "")))
         if since is not None and self.drain is not None:

@@ -119,8 +119,15 @@ class Story:
                 [{"name": "error-rate", "max": "5%"}, {"name": "latency-p99", "maxRatio": 2}],
             )
         )
+        chance = random.random()
+        strategy: dict[str, Any] = {"canary": {"steps": steps}}
+        if chance < 0.25:
+            strategy = self._colours()
+        elif chance < 0.4 and self.gateway:
+            strategy = self._ab_test()
+            metrics = [{"name": "error-rate"}, {"name": "invalid-rate"}, {"name": "latency-p50"}]
         return {
-            **(self._colours() if random.random() < 0.25 else {"canary": {"steps": steps}}),
+            **strategy,
             "analysis": {
                 "metrics": metrics,
                 "interval": random.choice(("10s", "20s")),
@@ -143,6 +150,24 @@ class Story:
                 },
                 "afterSwitch": {"pause": f"{random.choice((0, 30))}s"},
                 "keepFor": f"{random.choice((0, 60, 200))}s",
+            }
+        }
+
+    def _ab_test(self) -> dict[str, Any]:
+        """Choose an A/B test, whose goal is the error rate; what else is checked guards it."""
+        random = self.random
+        ways = (
+            {"sticky": {"header": "x-user-id"}, "share": random.choice((10, 50, 90))},
+            {"sticky": {"cookie": "uid"}},
+            {"header": {"name": "x-group", "value": "b"}},
+        )
+        return {
+            "abTest": {
+                **random.choice(ways),
+                "goals": ["error-rate"],
+                "minDuration": f"{random.choice((0, 60))}s",
+                "maxDuration": f"{random.choice((120, 400))}s",
+                "onLoser": random.choice(("Hold", "Abort")),
             }
         }
 
@@ -250,13 +275,13 @@ class Story:
             self.world.cluster.remove("Pod", REF.namespace, name)
 
     def _kill_pods(self) -> None:
-        """Kill all pods of one revision."""
+        """Kill all pods of one revision, or of the router."""
         pods = self.world.cluster.all("Pod")
         if not pods:
             return
-        revision = self.random.choice(pods)["metadata"]["labels"][naming.REVISION_LABEL]
+        revision = self.random.choice(pods)["metadata"]["labels"].get(naming.REVISION_LABEL)
         for pod in pods:
-            if pod["metadata"]["labels"][naming.REVISION_LABEL] == revision:
+            if pod["metadata"]["labels"].get(naming.REVISION_LABEL) == revision:
                 self.world.cluster.remove("Pod", REF.namespace, pod["metadata"]["name"])
 
     def _damage_route(self) -> None:
@@ -284,6 +309,7 @@ class Story:
         steps = {"steps": [{"weight": w, "pause": "10s"} for w in weights]}
         replanned = {**self.rollout, "canary": steps}
         replanned.pop("blueGreen", None)
+        replanned.pop("abTest", None)
         broken = {"serving": {"resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "1"}}}}
 
         def replan() -> None:
@@ -339,6 +365,15 @@ class Story:
             self._ask("approve")
         self.world.at(self.random.uniform(10, 60), "an approver looks", self._approve)
 
+    def _decide(self) -> None:
+        """Look every now and then whether an A/B test waits for a decision, and decide as is best."""
+        rollout = self.world.status.get("rollout") or {}
+        if rollout.get("blockedOn") == Reason.AWAITING_DECISION:
+            tested = self.world.status["canary"]["modelVersion"]
+            good = self.model.good or tested != self.model.version
+            self._ask(self.random.choice(("skip", "promote")) if good else "abort")
+        self.world.at(self.random.uniform(10, 60), "an owner looks", self._decide)
+
     # --- from the beginning to the end
 
     async def play(self) -> None:
@@ -356,6 +391,8 @@ class Story:
         self._troubles()
         if '"approval": true' in json.dumps(self.rollout):
             self._approve()
+        if "abTest" in self.rollout:
+            self._decide()
         await world.run(FAULTS_LAST + 1)
         await world.run(PATIENCE, lambda: self._is_over(last))
         await world.run(400)
@@ -383,7 +420,8 @@ class Story:
             assert ready["Stalled"] == "True"
             assert ready["Available"] == "True"
         revisions = {
-            d["metadata"]["labels"][naming.REVISION_LABEL] for d in world.cluster.each("Deployment")
+            d["metadata"]["labels"].get(naming.REVISION_LABEL, "the router")
+            for d in world.cluster.each("Deployment")
         }
         assert revisions == set(world.weights), f"left over: {revisions - set(world.weights)}"
         assert "retiring" not in status or status["retiring"] == []

@@ -10,7 +10,7 @@ from datetime import datetime
 from canarium_api import metric_names
 from canarium_api.metric_names import PredictionStatus
 from canarium_operator.core import manifests, naming, pods
-from canarium_operator.core.resources import front, route
+from canarium_operator.core.resources import front, route, router
 from canarium_operator.core.rollout.queries import Query, QueryKind, Series, Vector
 from canarium_operator.errors import MetricSourceError
 from canarium_operator.testing.cluster import FakeCluster
@@ -86,6 +86,13 @@ class SimulatedTraffic(FakeMetrics):
         )
         routes = list(self._cluster.each("HTTPRoute"))
         fronts = [service for service in self._cluster.each("Service") if front.is_front(service)]
+        # All users are lost who are led to a router that is not there.
+        routed = any(map(route.is_by_router, routes))
+        if routed and not any(
+            router.is_router(pod) and pods.is_ready(pod) for pod in self._cluster.each("Pod")
+        ):
+            self.lost += self.requests_per_second * elapsed
+            return
         splits: list[Mapping[str, int]] = [route.weights_of(live) for live in routes]
         if not routes:
             splits = [front.weights_of(service, ready) for service in fronts]

@@ -70,7 +70,7 @@ async def serve(config: RouterConfig) -> int:
         return 1
     finally:
         leaving.cancel()
-        await forwarder.close()
+        forwarder.close()
     return 0 if server.started else 1
 
 

@@ -409,12 +409,13 @@ def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     metrics = metrics_of(given.spec.rollout, current_step(given))
     view = gate.look(metrics, given.spec.rollout.analysis, rollout, opens_at, given.now)
     next_check = max(view.next_check_at - given.now, MIN_WAIT)
-    tested = experiment.decide(given, canary, rollout, next_check)
-    if tested is not None:
-        return tested
-    held = holds.waits(given, given.spec.rollout.analysis.interval if view.passes else next_check)
-    if held is not None:
-        return held
+    # Where nothing is missing, the checks go on at their interval.
+    measured_again = given.spec.rollout.analysis.interval if view.passes else next_check
+    waiting = experiment.decide(given, canary, rollout, measured_again) or holds.waits(
+        given, measured_again
+    )
+    if waiting is not None:
+        return waiting
     if view.passes:
         missing = webhooks.awaits_gates(given, rollout) or holds.awaits_approval(
             given, rollout, view.summary

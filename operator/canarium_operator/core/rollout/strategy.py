@@ -15,6 +15,7 @@ from canarium_api.abtest import AbTestSpec
 from canarium_api.analysis import MetricSpec
 from canarium_api.rollout import DEFAULT_STEPS, BlueGreenSpec, CanaryStep, RolloutSpec
 from canarium_api.status import RolloutStatus
+from canarium_operator.core.rollout.queries import templates
 
 
 class Strategy(StrEnum):
@@ -131,9 +132,12 @@ def _blue_green(spec: BlueGreenSpec) -> tuple[Step, ...]:
 def _ab_test(spec: RolloutSpec, test: AbTestSpec) -> tuple[Step, ...]:
     """Give the test, and the switch to all the traffic that follows where B is promoted.
 
-    The goals are judged by the test alone. What else is checked guards both steps.
+    The goals are judged by the test alone. What else is checked guards both steps, and built-in checks guard the
+    switch even where they were goals: errors at 100 % are nobody's wish. A goal of the user's is not asked again: with
+    the effects that tests look for, that would take weeks, and stable has no traffic any more to compare with.
     """
     guards = tuple(m.name for m in spec.analysis.metrics if m.name not in test.goals)
+    built_in = tuple(m.name for m in spec.analysis.metrics if not templates(m))
     sticky = test.sticky is not None
     return (
         Step(
@@ -143,7 +147,7 @@ def _ab_test(spec: RolloutSpec, test: AbTestSpec) -> tuple[Step, ...]:
             metrics=guards,
             kind=StepKind.STICKY if sticky else StepKind.MATCH,
         ),
-        Step(weight=100, size=100, metrics=guards),
+        Step(weight=100, size=100, metrics=tuple(dict.fromkeys((*guards, *built_in)))),
     )
 
 
