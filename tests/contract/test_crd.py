@@ -32,6 +32,10 @@ def metrics(*found: dict[str, Any]) -> dict[str, Any]:
     return {"rollout": {"analysis": {"metrics": list(found)}}}
 
 
+def tested(**ways: Any) -> dict[str, Any]:
+    return {"rollout": {"abTest": {"goals": ["error-rate"], **ways}}}
+
+
 @pytest.mark.parametrize(
     ("remedy", "spec"),
     [
@@ -44,6 +48,19 @@ def metrics(*found: dict[str, Any]) -> dict[str, Any]:
         ("no ratio of .* pods gives 1% 2% : use 5, 6, 7, ", steps(1, 2, 50) | WITHIN),
         ("use 25, 40, 50, 100, raise", steps(30) | WITHIN | {"autoscaling": {"maxReplicas": 3}}),
         ("set traffic.gateway, or remove", {"traffic": {"hostnames": ["fraud.example.com"]}}),
+        ("say who gets the new version in one way", tested()),
+        (
+            "say who gets the new version in one way",
+            tested(header={"name": "a", "value": "b"}, sticky={"header": "x-user"}),
+        ),
+        (
+            "name the one that carries the key",
+            tested(sticky={"header": "x-user", "cookie": "uid"}),
+        ),
+        (
+            "remove the others",
+            {"rollout": {**tested(sticky={"header": "x"})["rollout"], "blueGreen": {}}},
+        ),
         (
             "give the second check a name of its own",
             metrics({"name": "error-rate"}, {"name": "error-rate"}),

@@ -221,3 +221,16 @@ def test_a_restart_of_a_server_loses_no_requests() -> None:
     assert counter.increase(10, 20) == 30
     assert counter.increase(-100, 0) == 0
     assert counter.increase(30, 500) == 0
+
+
+def test_an_ab_test_is_planned_too(tmp_path: Path) -> None:
+    """The goal decides in recorded time; what the operator waits for then is in the list."""
+    test = {"sticky": {"header": "x-user-id"}, "goals": ["error-rate"], "minDuration": "10m"}
+    rollout = {"abTest": {**test, "maxDuration": "40m"}, "analysis": {"minSamples": 20}}
+    found = decisions(tmp_path, recorded(error_rate=0.1), rollout=rollout)
+    reasons = [entry["reason"].split(":")[0] for entry in found[:-1]]
+    assert "ExperimentConcluded" in reasons
+    assert found[-1]["outcome"] == "rolled_back"
+    found = decisions(tmp_path, recorded(), rollout=rollout)
+    assert found[-1]["outcome"] == "held"
+    assert found[-2]["reason"].startswith("AwaitingDecision")

@@ -8,8 +8,12 @@ import pytest
 from canarium_api.conditions import Reason
 from canarium_api.experiment import GoalVerdict
 from canarium_api.status import Phase
+from canarium_operator.core.diff import Delete, diff
+from canarium_operator.core.observing import observe
 from canarium_operator.core.plan import Plan, make_plan
-from canarium_operator.core.resources import route
+from canarium_operator.core.resources import route, router
+from canarium_operator.core.resources.desired import desired_children
+from canarium_operator.core.rollout.experiment import PART
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading, Series
 from canarium_operator.core.validation import validate
 from canarium_operator.testing.scenario import REF, Scenario, Traffic, make_spec
@@ -275,3 +279,58 @@ def test_a_test_needs_a_gateway() -> None:
     spec = spec_of()
     without = spec.model_copy(update={"traffic": spec.traffic.model_copy(update={"gateway": None})})
     assert "spec.rollout.abTest" in [problem.field for problem in validate(without)]
+
+
+def test_the_router_is_seen_as_it_is_made() -> None:
+    """What the plan makes is read back: pods, Deployment, and the route's split; no pod of it counts as a server's."""
+    plan = plan_of(running())
+    children = [
+        {**child, "metadata": {**child["metadata"], "generation": 1}}
+        for child in desired_children(plan)
+    ]
+    (deployment,) = [c for c in children if c["kind"] == "Deployment" and router.is_router(c)]
+    template = deployment["spec"]["template"]
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    for number, status in enumerate((ready, ready, {"phase": "Pending"})):
+        meta = {"name": f"router-{number}", "labels": template["metadata"]["labels"]}
+        children.append({"kind": "Pod", "metadata": meta, "status": status})
+    seen = observe(children, plan.spec)
+    assert (seen.has_router, seen.router_ready) == (True, 2)
+    assert seen.strays == frozenset()
+    assert seen.route is not None
+    assert seen.route.by_router
+    assert seen.route.weights == plan.weights
+    kinds = {child["kind"] for child in children if router.is_router(child)}
+    assert kinds >= {"Service", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
+
+
+def test_the_router_stays_until_nobody_is_led_to_it() -> None:
+    """It is deleted after the route was seen to lead around it and the loser has drained, and with nothing left."""
+    scenario = concluded(orders(running(), 0.06, 0.04))
+    children = desired_children(plan_of(scenario))
+    taken_back = scenario.act().step()
+    assert taken_back.status.canary is None
+    plan = plan_of(taken_back)
+    doomed = [c for c in diff(plan, desired_children(plan), children) if isinstance(c, Delete)]
+    assert not [change for change in doomed if router.is_router(change.manifest)]
+    drained = taken_back.act().later(60).settle()
+    assert drained.status.phase == Phase.ABORTED
+    plan = plan_of(drained)
+    around = desired_children(plan)
+    old = [child for child in children if child["kind"] != "HTTPRoute"]
+    gone = [c for c in diff(plan, around, [*old, *around]) if isinstance(c, Delete)]
+    assert len([change for change in gone if router.is_router(change.manifest)]) == 4
+
+
+def test_a_part_of_a_long_test_is_added_to_those_before() -> None:
+    """Six hours of counts are kept in the status, and the next part is asked for from there on."""
+    scenario = orders(running(maxDuration="30d"), 0.04, 0.041, visits=700)
+    for _ in range(14):
+        scenario = scenario.later(3600).settle()
+    assert scenario.status.rollout is not None
+    experiment = scenario.status.rollout.experiment
+    assert experiment is not None
+    assert experiment.goals[0].closed.canary["trials"] == 1400
+    assert experiment.goals[0].samples == 2100
+    assert experiment.part_since is not None
+    assert scenario.now - experiment.part_since < PART
