@@ -103,6 +103,10 @@ class Reason(StrEnum):
     """No pod of the canary is ready: its traffic goes to stable, and the step starts over when one is."""
     RETARGETED = "Retargeted"
     """The spec moved on before the first revision had ever served."""
+    VERSIONS_PLANNED = "VersionsPlanned"
+    """The spec asks for other fixed versions, or other weights: pods of what is new are being brought up."""
+    VERSIONS_CHANGED = "VersionsChanged"
+    """Pods are ready: fixed versions have got new models or weights."""
     ROLLOUT_REPLANNED = "RolloutReplanned"
     """The steps were edited during the rollout; it goes on from the place that its weight has earned."""
     # people

@@ -1,6 +1,6 @@
 """`spec.rollout`: how a new revision takes over from the stable one.
 
-At most one strategy is named: `canary` (the default), `blueGreen` or `abTest`.
+At most one strategy is named: `canary` (the default), `blueGreen`, `abTest` or `fixed`.
 """
 
 from datetime import datetime, timedelta
@@ -12,14 +12,9 @@ from canarium_api.abtest import AbTestSpec
 from canarium_api.analysis import AnalysisSpec
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
+from canarium_api.fixed import FixedSpec
 from canarium_api.matching import HeaderMatch
-
-MODEL_URI_PATTERN = (
-    r"^(https?://[^/]+/.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|"
-    r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+)$"
-)
-"""`model.uri`: https and http, a volume claim, a ConfigMap, or a file of the image."""
-VERSION_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+from canarium_api.patterns import MODEL_URI_PATTERN, VERSION_PATTERN
 
 
 class CanaryStep(ApiModel):
@@ -235,8 +230,8 @@ class RolloutSpec(ApiModel):
 
     model_config = rules(
         (
-            "[has(self.canary), has(self.blueGreen), has(self.abTest)].filter(x, x).size() <= 1",
-            "rollout takes one of canary, blueGreen and abTest: remove the others",
+            "[has(self.canary), has(self.blueGreen), has(self.abTest), has(self.fixed)].filter(x, x).size() <= 1",
+            "rollout takes one of canary, blueGreen, abTest and fixed: remove the others",
         ),
     )
 
@@ -247,6 +242,8 @@ class RolloutSpec(ApiModel):
     """Switch all traffic at once."""
     ab_test: AbTestSpec | None = None
     """Give some users the new version until the data say which is better."""
+    fixed: FixedSpec | None = None
+    """Serve several versions for good, each with a weight of its own."""
     analysis: AnalysisSpec = AnalysisSpec()
     """What each step is gated on."""
     paused: bool = False

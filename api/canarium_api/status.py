@@ -19,6 +19,8 @@ from canarium_api.experiment import ExperimentStatus
 MAX_FAILED_REVISIONS: Final = 10
 MAX_HISTORY: Final = 20
 MAX_ACTIONS: Final = 20
+MAX_VERSIONS: Final = 20
+"""Ten of the spec, and those of the spec before, which go."""
 
 
 class Phase(StrEnum):
@@ -136,6 +138,42 @@ class RevisionStatus(ApiModel):
     """Has been ready behind an accepted route at least once."""
     signature: SignatureStatus | None = None
     """Inputs and outputs of its model, once a pod of it has told."""
+
+
+class VersionState(StrEnum):
+    """What a version of `rollout.fixed` does."""
+
+    SERVING = "Serving"
+    """It serves what the spec asks for, or will as soon as its weight has moved."""
+    LOADING = "Loading"
+    """Pods of what the spec asks for start; its predecessor serves meanwhile, if there is one."""
+    FAILED = "Failed"
+    """What the spec asks for cannot be served; its predecessor serves, or `main` has its share."""
+
+
+class VersionStatus(ApiModel):
+    """One version of `rollout.fixed`; `main` is that of `spec.model`."""
+
+    name: str
+    state: VersionState = VersionState.SERVING
+    revision: str = ""
+    """What serves under this name; empty: nothing has yet."""
+    model_version: str = ""
+    digest: str | None = None
+    weight: int = 0
+    """Percent of the traffic that the route shall give it."""
+    wanted_weight: int = 0
+    """Percent that it shall have in the end."""
+    ready_replicas: int = 0
+    replicas: int = 0
+    message: str = ""
+    """Why it is not as the spec asks."""
+    next: RevisionStatus | None = None
+    """What comes up to take its place."""
+    since: datetime | None = None
+    """Since when pods of `next` are awaited."""
+    needed_replicas: int = 0
+    """Pods that it keeps while weights move, and for five minutes after."""
 
 
 class RetiringRevision(ApiModel):
@@ -294,6 +332,12 @@ class ModelDeploymentStatus(ApiModel):
     stable: RevisionStatus | None = None
     canary: RevisionStatus | None = None
     rollout: RolloutStatus | None = None
+    versions: list[VersionStatus] = Field(default=[], max_length=MAX_VERSIONS)
+    """Versions of `rollout.fixed`, `main` first."""
+    versions_moved_at: datetime | None = None
+    """When their weights moved last."""
+    versions_total: int = 0
+    """Pods that all the traffic needed when they began to move."""
     retiring: list[RetiringRevision] = Field(default=[], max_length=MAX_FAILED_REVISIONS)
     failed_revisions: list[FailedRevision] = Field(default=[], max_length=MAX_FAILED_REVISIONS)
     history: list[HistoryEntry] = Field(default=[], max_length=MAX_HISTORY)

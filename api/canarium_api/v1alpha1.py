@@ -13,8 +13,9 @@ from pydantic import Field
 
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
+from canarium_api.patterns import MODEL_URI_PATTERN
 from canarium_api.quantity import Quantity
-from canarium_api.rollout import DEFAULT_STEPS, MODEL_URI_PATTERN, RolloutSpec
+from canarium_api.rollout import DEFAULT_STEPS, RolloutSpec
 
 OpaqueObject = Annotated[
     dict[str, Any],
@@ -222,7 +223,13 @@ _RATIO_RULE = (
 class ModelDeploymentSpec(ApiModel):
     """A model, how to serve it, how to reach it and how to replace it."""
 
-    model_config = rules(_RATIO_RULE)
+    model_config = rules(
+        _RATIO_RULE,
+        (
+            "has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.fixed)",
+            "rollout.fixed needs a gateway, which splits by weight and by header: set traffic.gateway",
+        ),
+    )
 
     model: ModelSpec
     serving: ServingSpec = ServingSpec()

@@ -17,7 +17,7 @@ from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.revision import Revision, revision_of
+from canarium_operator.core.revision import Revision, variant_of
 
 _KEY: Final = "memory.json"
 
@@ -119,7 +119,13 @@ def last_good_ones(
     found = [memory.last_good] if memory is not None and memory.last_good is not None else []
     declared = spec.rollout.last_good
     if declared is not None:
-        changes = {"uri": declared.uri, "sha256": declared.sha256, "version": declared.version}
-        model = spec.model.model_copy(update=changes)
-        found.append(revision_of(spec.model_copy(update={"model": model}), wanted.image))
+        found.append(
+            variant_of(
+                spec,
+                wanted.image,
+                uri=declared.uri,
+                sha256=declared.sha256,
+                version=declared.version,
+            )
+        )
     return tuple(revision for revision in found if revision.name != wanted.name)

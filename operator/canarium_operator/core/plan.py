@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from canarium_api.split import Split
 from canarium_api.status import ModelDeploymentStatus, RolloutStatus, Splitter
 from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
-from canarium_operator.core import ratio, routing
+from canarium_operator.core import ratio, routing, versions
 from canarium_operator.core.memory import Memory, last_good_ones, memory_of
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
@@ -136,6 +136,8 @@ def make_plan(
     known = dict(observed.revisions)
     if wanted is not None:
         known[wanted.name] = wanted
+        for version in versions.versions_of(spec, wanted):
+            known[version.revision.name] = version.revision
         for good in last_good_ones(spec, wanted, observed.memory):
             known.setdefault(good.name, good)
     scaling = spec.autoscaling
@@ -147,6 +149,8 @@ def make_plan(
     rollout = status.rollout
     if status.stable is not None:
         sizes[status.stable.revision] = stable_floor(status, spec)
+    for name, size in versions.running(status.versions, scaling).items():
+        sizes[name] = max(size, sizes.get(name, 0))
     if status.canary is not None and rollout is not None:
         sizes[status.canary.revision] = canary_floor(spec, rollout)
         if is_split_by_replicas(spec, rollout):
@@ -161,6 +165,8 @@ def make_plan(
         if status.canary is not None:
             weights[status.canary.revision] = share
         weights = {revision: weight for revision, weight in weights.items() if weight > 0}
+    if status.versions:
+        weights = versions.shares(status.versions)
     preview = _previewed(spec, status)
     return Plan(
         ref=ref,

@@ -80,5 +80,19 @@ def revision_of(spec: ModelDeploymentSpec, default_image: str) -> Revision:
     return Revision(name=digest[:HASH_LENGTH], model=spec.model, serving=spec.serving, image=image)
 
 
+def variant_of(
+    spec: ModelDeploymentSpec,
+    default_image: str,
+    *,
+    uri: str,
+    sha256: str | None,
+    version: str | None,
+) -> Revision:
+    """Name the revision that a spec would ask for with another artefact in its `model`."""
+    changes = {"uri": uri, "sha256": sha256, "version": version}
+    model = spec.model.model_copy(update=changes)
+    return revision_of(spec.model_copy(update={"model": model}), default_image)
+
+
 def _explicit(part: ApiModel) -> dict[str, Any]:
     return part.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)

@@ -1,4 +1,4 @@
-"""Requests that do not follow weights: previews, and A/B tests by header, by cookie, or by a router.
+"""Requests that do not follow weights: previews, A/B tests by header, by cookie, or by a router, and fixed versions.
 
 Part of `core.plan`: all of it follows from the status that was just written.
 """
@@ -50,10 +50,14 @@ class RouterPlan:
 def rules(
     spec: ModelDeploymentSpec, status: ModelDeploymentStatus, preview: str | None
 ) -> tuple[HeaderRule | CookieRule, ...]:
-    """Tell which requests do not follow the weights: those of a preview, or of an A/B test by header or cookie."""
+    """Tell which requests do not follow the weights: those of a preview, of an A/B test by header or cookie, or those
+    that name a fixed version.
+    """
     canary, colours = status.canary, spec.rollout.blue_green
-    if spec.traffic.gateway is None or canary is None:
+    if spec.traffic.gateway is None:
         return ()
+    if canary is None:
+        return _by_version(spec, status)
     if preview is not None and colours is not None:
         header = colours.preview_header
         return (HeaderRule(name=header.name, value=header.value, revision=preview),)
@@ -71,6 +75,17 @@ def rules(
         cookie = test.cookie
         return (CookieRule(name=cookie.name, value=cookie.value, revision=canary.revision),)
     return ()
+
+
+def _by_version(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> tuple[HeaderRule, ...]:
+    fixed = spec.rollout.fixed
+    if fixed is None or not fixed.header:
+        return ()
+    return tuple(
+        HeaderRule(name=fixed.header, value=version.name, revision=version.revision)
+        for version in status.versions
+        if version.revision
+    )
 
 
 def split(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> Split | None:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from canarium_api.conditions import Condition, ConditionType, Reason, merge_conditions
+from canarium_api.fixed import MAIN
 from canarium_api.status import (
     ModelDeploymentStatus,
     Phase,
@@ -18,6 +19,7 @@ from canarium_api.status import (
     Transition,
     Verdict,
 )
+from canarium_operator.core import versions
 from canarium_operator.core.rollout import capacity, contract
 from canarium_operator.core.rollout.engine import shortfall_of, stall_of
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, display, with_status
@@ -74,9 +76,13 @@ def _next_check(now: datetime, decision: Decision) -> datetime | None:
 
 
 def _summary(status: ModelDeploymentStatus, rollout: RolloutStatus | None) -> Summary:
+    canary = display(status.canary) if status.canary is not None else ""
+    if status.versions:
+        others = (v for v in status.versions if v.name != MAIN)
+        canary = ",".join(f"{v.name}:{v.weight}%" for v in others)
     return Summary(
         step=f"{rollout.step}/{rollout.steps}" if rollout is not None else "",
-        canary=display(status.canary) if status.canary is not None else "",
+        canary=canary,
         stable=display(status.stable) if status.stable is not None else "",
     )
 
@@ -99,6 +105,8 @@ def _message(
         return f"{status.history[-1].message}; {decision.waiting}".removesuffix("; ")
     if decision.waiting:
         return decision.waiting
+    if phase is Phase.PROMOTED and status.versions:
+        return f"the versions serve with {versions.words(status)}"
     if phase is Phase.PROMOTED and status.stable is not None:
         return f"{display(status.stable)} serves all the traffic"
     if status.last_transition is not None:

@@ -9,7 +9,9 @@ from canarium_api.quantity import parse_quantity
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import ratio
 from canarium_operator.core.problems import Problem
+from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.validation import validate_rollout
+from canarium_operator.core.versions import versions_of
 
 
 def parse_spec(raw: Any) -> ModelDeploymentSpec | list[Problem]:
@@ -43,8 +45,28 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
         *_model(spec),
         *_ratios(spec),
         *_test(spec),
+        *_versions(spec),
         *validate_rollout(spec.rollout),
     ]
+
+
+def _versions(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse two names for one revision, and fixed versions that nothing could split."""
+    fixed = spec.rollout.fixed
+    if fixed is None:
+        return []
+    if spec.traffic.gateway is None:
+        message = "needs a gateway, which splits by weight and by header: set traffic.gateway"
+        return [Problem(field="spec.rollout.fixed", message=message)]
+    problems: list[Problem] = []
+    known: dict[str, str] = {}
+    for index, version in enumerate(versions_of(spec, revision_of(spec, "any"))):
+        other = known.setdefault(version.revision.name, version.name)
+        if other != version.name:
+            field = f"spec.rollout.fixed.versions[{index - 1}].model"
+            message = f"is that of {other}, too: give {version.name} another model, or remove it"
+            problems.append(Problem(field=field, message=message))
+    return problems
 
 
 def _ratios(spec: ModelDeploymentSpec) -> list[Problem]:

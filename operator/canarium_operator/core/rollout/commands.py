@@ -25,6 +25,7 @@ from canarium_operator.core.rollout.inputs import (
     with_status,
 )
 from canarium_operator.core.rollout.strategy import Strategy, steps_of
+from canarium_operator.core.versions import versions_of
 
 _NAME: Final = re.compile(r"^[A-Za-z][\w.@:+/-]*$")
 UNKNOWN: Final = "somebody"
@@ -257,16 +258,21 @@ def _retry(given: RolloutInput, command: Command) -> Decision | Refused:
     status, wanted = given.status, given.wanted
     if wanted is None:
         return Refused("the spec names no revision that could be tried")
-    if not wanted.name.startswith(command.revision):
+    asked = [wanted, *(v.revision for v in versions_of(given.spec, wanted)[1:])]
+    asked = [revision for revision in asked if revision.name.startswith(command.revision)]
+    if not asked:
         return Refused(f"it names revision {command.revision}, but the spec names {wanted.display}")
-    if failure_of(status, wanted) is None:
+    failed = [revision for revision in asked if failure_of(status, revision) is not None]
+    if not failed:
         return Refused(f"{wanted.display} has not failed under this object")
-    message = f"{wanted.display} may be tried again, says {command.signed}"
+    names = {revision.name for revision in failed}
+    who = ", ".join(revision.display for revision in failed)
+    message = f"{who} may be tried again, says {command.signed}"
     return transition(
         given,
         Reason.ROLLOUT_RETRIED,
         message,
-        failed_revisions=[f for f in status.failed_revisions if f.revision != wanted.name],
+        failed_revisions=[f for f in status.failed_revisions if f.revision not in names],
         **_recorded(given, command, message),
     )
 

@@ -28,10 +28,11 @@ from canarium_operator.core.rollout.inputs import (
     display,
 )
 from canarium_operator.core.rollout.strategy import Strategy
+from canarium_operator.core.versions import versions_of
 
 OPEN: Final = -1
 """A dimension of any size."""
-_REMEDY: Final = "set rollout.schemaChange to Allow"
+REMEDY: Final = "set rollout.schemaChange to Allow"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +101,11 @@ def due_probes(given: RolloutInput) -> tuple[Probe, ...]:
     templates = dict(given.observed.revisions)
     if given.wanted is not None:
         templates[given.wanted.name] = given.wanted
+        for version in versions_of(given.spec, given.wanted):
+            templates[version.revision.name] = version.revision
     return tuple(
         Probe(revision=who.revision, model=templates[who.revision].model.name or given.ref.name)
-        for who in (given.status.stable, given.status.canary)
+        for who in (given.status.stable, given.status.canary, *_following(given.status))
         if who is not None
         and who.signature is None
         and who.revision in templates
@@ -124,7 +127,35 @@ def with_signatures(
             return who
         return who.model_copy(update={"signature": answer})
 
-    return status.model_copy(update={"stable": told(status.stable), "canary": told(status.canary)})
+    return status.model_copy(
+        update={
+            "stable": told(status.stable),
+            "canary": told(status.canary),
+            "versions": [v.model_copy(update={"next": told(v.next)}) for v in status.versions],
+        }
+    )
+
+
+def _following(status: ModelDeploymentStatus) -> list[RevisionStatus]:
+    """Give what comes up to take the place of fixed versions."""
+    return [version.next for version in status.versions if version.next is not None]
+
+
+def compare_with_stable(given: RolloutInput, who: RevisionStatus) -> Comparison:
+    """Compare what shall serve beside stable with it; the same clients ask both."""
+    stable = given.status.stable
+    if given.spec.rollout.schema_change is SchemaChange.ALLOW or stable is None:
+        return Comparison(skipped=True)
+    for one in (who, stable):
+        if one.signature is None:
+            answer = given.signatures.get(one.revision)
+            why = f": {answer.message}" if isinstance(answer, ProbeFailure) else ""
+            return Comparison(
+                missing=f"no pod of {display(one)} has told its model's inputs and outputs{why}"
+            )
+    assert who.signature is not None  # noqa: S101 - both are known
+    assert stable.signature is not None  # noqa: S101
+    return Comparison(breaks=tuple(breaking_changes(stable.signature, who.signature)))
 
 
 def compare(given: RolloutInput) -> Comparison:
@@ -132,20 +163,9 @@ def compare(given: RolloutInput) -> Comparison:
     stable, canary, rollout = given.status.stable, given.status.canary, given.status.rollout
     assert stable is not None  # noqa: S101 - a canary runs beside a stable revision
     assert canary is not None  # noqa: S101
-    if given.spec.rollout.schema_change is SchemaChange.ALLOW:
-        return Comparison(skipped=True)
     if rollout is not None and rollout.strategy == Strategy.DIRECT and _was_stable(given, canary):
         return Comparison(skipped=True)
-    for who in (canary, stable):
-        if who.signature is None:
-            answer = given.signatures.get(who.revision)
-            why = f": {answer.message}" if isinstance(answer, ProbeFailure) else ""
-            return Comparison(
-                missing=f"no pod of {display(who)} has told its model's inputs and outputs{why}"
-            )
-    assert canary.signature is not None  # noqa: S101 - both are known
-    assert stable.signature is not None  # noqa: S101
-    return Comparison(breaks=tuple(breaking_changes(stable.signature, canary.signature)))
+    return compare_with_stable(given, canary)
 
 
 def _was_stable(given: RolloutInput, canary: RevisionStatus) -> bool:
@@ -166,7 +186,7 @@ def refused(given: RolloutInput) -> Decision | None:
     return roll_back(
         given,
         Reason.INCOMPATIBLE_SCHEMA,
-        f"clients of {display(stable)} would break: {'; '.join(breaks)}. To roll it out all the same, {_REMEDY}",
+        f"clients of {display(stable)} would break: {'; '.join(breaks)}. To roll it out all the same, {REMEDY}",
     )
 
 
@@ -193,7 +213,7 @@ def stalled(given: RolloutInput) -> str | None:
     if status.rollout.prepared_step == status.rollout.step:
         return None
     missing = compare(given).missing
-    return f"{missing}. It goes on when one does; to go on without, {_REMEDY}" if missing else None
+    return f"{missing}. It goes on when one does; to go on without, {REMEDY}" if missing else None
 
 
 def compatibility(

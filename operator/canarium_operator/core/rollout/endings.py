@@ -26,6 +26,7 @@ from canarium_operator.core.rollout.inputs import (
     with_history,
 )
 from canarium_operator.core.rollout.strategy import Strategy
+from canarium_operator.core.versions import words
 
 
 def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
@@ -109,10 +110,14 @@ def withdraw(given: RolloutInput) -> Decision | None:
     status = given.status
     if status.canary is None or status.stable is None:
         return None
-    if given.wanted is not None and given.wanted.name == status.canary.revision:
+    fixed = given.spec.rollout.fixed is not None
+    named = given.wanted is not None and given.wanted.name == status.canary.revision
+    if named and not fixed:
         return None
     if given.wanted is None:
         why = "the spec is invalid"
+    elif fixed:
+        why = "the spec asks for fixed versions"
     elif given.wanted.name == status.stable.revision:
         why = "the spec names the stable revision again"
     else:
@@ -164,10 +169,13 @@ def drain(given: RolloutInput) -> Decision | None:
         last = status.draining[-1]
         assert status.stable is not None  # noqa: S101 - something served before it drained
         gone = f"; {last.revision[:8]} is gone" if last.reason != Reason.PROMOTED else ""
+        serves = f"{display(status.stable)} serves all the traffic"
+        if status.versions:
+            serves = f"the versions serve with {words(status)}"
         return transition(
             given,
             Reason.SERVING if last.reason == Reason.PROMOTED else Reason.ROLLED_BACK,
-            f"{display(status.stable)} serves all the traffic{gone}",
+            f"{serves}{gone}",
             retiring=left,
         )
     if not now:

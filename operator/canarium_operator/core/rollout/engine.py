@@ -17,9 +17,10 @@ from collections.abc import Callable
 from typing import Final
 
 from canarium_api.conditions import ConditionType, Reason
-from canarium_api.status import RevisionStatus, RolloutStatus
+from canarium_api.status import RevisionStatus, RolloutStatus, VersionState
+from canarium_operator.core import versions
 from canarium_operator.core.plan import splitter_of
-from canarium_operator.core.rollout import capacity, contract, holds, replicas
+from canarium_operator.core.rollout import capacity, contract, fixed, holds, replicas
 from canarium_operator.core.rollout.bootstrap import first_deployment, nothing_to_bring_up
 from canarium_operator.core.rollout.commands import obey
 from canarium_operator.core.rollout.contract import with_signatures
@@ -59,7 +60,7 @@ ALREADY_ANNOUNCED: Final = frozenset(
 
 def advance(given: RolloutInput) -> Decision:
     """Decide the next transition, or what is waited for."""
-    given = capacity.sized(_refresh(given))
+    given = capacity.sized(_refresh(fixed.seen(given)))
     for rule in _RULES:
         decided = rule(given)
         if decided is not None:
@@ -98,6 +99,8 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
             what = shortfall[1] if shortfall is not None else "never looked at in time"
             return Reason.PROGRESS_DEADLINE_EXCEEDED, f"not ready in time: {what}{why}"
         return None
+    if fixed.is_fixed(given):
+        return fixed.stalled(given)
     too_few = capacity.stalled(given)
     if too_few is not None:
         return Reason.AWAITING_CAPACITY, too_few
@@ -125,6 +128,8 @@ def shortfall_of(given: RolloutInput) -> tuple[Reason, str] | None:
     """
     stable, route = given.status.stable, given.observed.route
     assert stable is not None  # noqa: S101 - asked only where something serves
+    if given.status.versions:
+        return fixed.shortfall(given)
     ready, minimum = stable.ready_replicas, given.spec.autoscaling.min_replicas
     if ready < minimum:
         reason = Reason.AWAITING_PODS if ready > 0 else Reason.STABLE_UNAVAILABLE
@@ -150,6 +155,7 @@ def _stall_changed(given: RolloutInput) -> Decision | None:
     stable, wanted = given.status.stable, given.wanted
     serves = stable is not None and stable.served
     of_rollback = serves and wanted is not None and failure_of(given.status, wanted) is not None
+    of_rollback = of_rollback or any(v.state is VersionState.FAILED for v in given.status.versions)
     if of_rollback and reason not in (Reason.INVALID_SPEC, Reason.REJECTED_BY_CLUSTER):
         if last is not None and last.reason in ALREADY_ANNOUNCED:
             return None
@@ -178,7 +184,7 @@ def _refresh(given: RolloutInput) -> RolloutInput:
         update={"stable": seen(status.stable), "canary": seen(status.canary)}
     )
     given = with_status(given, status)
-    if status.canary is not None:
+    if status.canary is not None or any(map(versions.is_pending, status.versions)):
         # A revision that was withdrawn earlier drains beside the rollout that replaced it.
         status = status.model_copy(update={"retiring": still_draining(given)})
     return with_status(given, status)
@@ -188,6 +194,8 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
     """Bring a canary up when the spec names a revision that is neither stable nor known to be bad."""
     status, wanted = given.status, given.wanted
     if wanted is None or status.stable is None or status.canary is not None:
+        return None
+    if fixed.is_fixed(given):
         return None
     if wanted.name == status.stable.revision or failure_of(status, wanted) is not None:
         return None
@@ -247,6 +255,7 @@ _RULES: Final[tuple[Callable[[RolloutInput], Decision | None], ...]] = (
     obey,
     first_deployment,
     withdraw,
+    fixed.serve_versions,
     carry_out_steps,
     _start_rollout,
     drain,

@@ -16,6 +16,12 @@ from typing import Final
 
 from canarium_api.conditions import Reason
 from canarium_api.status import ModelDeploymentStatus, Phase
+from canarium_operator.core import versions
+
+_FIXED: Final = frozenset(
+    {Phase.LOADING, Phase.PROMOTED, Phase.ABORTED, Phase.PROMOTING, Phase.ROLLING_BACK}
+)
+"""Phases of an object whose versions are fixed."""
 
 TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] = {
     # the first revision
@@ -41,7 +47,14 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
     ),
     Reason.STEP_STARTED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
     Reason.STEP_PASSED: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY})),
-    Reason.CAPACITY_LOST: (frozenset({Phase.CANARY}), frozenset({Phase.CANARY, Phase.LOADING})),
+    # a canary's, or that of a fixed version in any phase
+    Reason.CAPACITY_LOST: (
+        frozenset({Phase.CANARY, *_FIXED}),
+        frozenset({Phase.CANARY, Phase.LOADING}),
+    ),
+    # fixed versions
+    Reason.VERSIONS_PLANNED: (frozenset({*_FIXED, Phase.PAUSED}), _FIXED),
+    Reason.VERSIONS_CHANGED: (_FIXED, _FIXED),
     Reason.ROLLOUT_REPLANNED: (
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.LOADING, Phase.CANARY}),
@@ -57,7 +70,7 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
     Reason.ANALYSIS_TIMED_OUT: (frozenset({Phase.CANARY}), frozenset({Phase.ROLLING_BACK})),
     Reason.INCOMPATIBLE_SCHEMA: (
         frozenset({Phase.LOADING, Phase.CANARY}),
-        frozenset({Phase.ROLLING_BACK}),
+        frozenset({Phase.ROLLING_BACK, Phase.LOADING}),
     ),
     Reason.AWAITING_CAPACITY: (
         frozenset({Phase.LOADING, Phase.CANARY}),
@@ -149,10 +162,15 @@ def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool
         rollout = status.rollout
         untried = (rollout.step, rollout.prepared_step, rollout.weight) == (1, 0, 0)
         return Phase.LOADING if untried else Phase.CANARY
+    if any(map(versions.is_pending, status.versions)):
+        return Phase.LOADING
     if status.draining:
         replaced = status.draining[-1].reason == Reason.PROMOTED
         return Phase.PROMOTING if replaced else Phase.ROLLING_BACK
-    return Phase.PROMOTED if wanted == status.stable.revision else Phase.ABORTED
+    as_asked = wanted == status.stable.revision
+    if status.versions:
+        as_asked = as_asked and versions.is_settled(status.versions)
+    return Phase.PROMOTED if as_asked else Phase.ABORTED
 
 
 def is_legal(reason: Reason, before: Phase, after: Phase) -> bool:
