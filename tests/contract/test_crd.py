@@ -28,6 +28,14 @@ def steps(*weights: int) -> dict[str, Any]:
     return {"rollout": {"canary": {"steps": [{"weight": weight} for weight in weights]}}}
 
 
+def versions(*named: tuple[str, int]) -> dict[str, Any]:
+    found = [
+        {"name": name, "weight": weight, "model": {"uri": f"https://m.example.com/{number}"}}
+        for number, (name, weight) in enumerate(named)
+    ]
+    return {"rollout": {"fixed": {"versions": found}}}
+
+
 def metrics(*found: dict[str, Any]) -> dict[str, Any]:
     return {"rollout": {"analysis": {"metrics": list(found)}}}
 
@@ -47,6 +55,14 @@ def tested(**ways: Any) -> dict[str, Any]:
         ("unless the name is built in", metrics({"name": "fairness", "min": 1})),
         ("no ratio of .* pods gives 1% 2% : use 5, 6, 7, ", steps(1, 2, 50) | WITHIN),
         ("use 25, 40, 50, 100, raise", steps(30) | WITHIN | {"autoscaling": {"maxReplicas": 3}}),
+        ("lower them, spec.model gets the rest", versions(("eu", 60), ("us", 40))),
+        ("give each version a name of its own", versions(("eu", 20), ("eu", 10))),
+        ("choose another name", versions(("main", 20))),
+        ("splits by weight and by header: set traffic.gateway", versions(("eu", 20)) | WITHIN),
+        (
+            "rollout takes one of",
+            {"rollout": {**versions(("eu", 20))["rollout"], "canary": {"steps": [{"weight": 50}]}}},
+        ),
         ("set traffic.gateway, or remove", {"traffic": {"hostnames": ["fraud.example.com"]}}),
         ("say who gets the new version in one way", tested()),
         (
@@ -95,6 +111,7 @@ async def test_a_name_that_no_service_could_have_is_refused(real: RealWorld, nam
             {"name": "agreement", "query": "sum(agree)", "min": 0.98, "max": 1},
         ),
         metrics(),
+        versions(("eu", 60), ("us", 39), ("lab", 0)),
         WITHIN,
         steps(1, 5, 10, 25, 50, 100) | WITHIN,
         steps(5, 87, 100) | WITHIN,
