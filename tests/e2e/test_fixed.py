@@ -50,7 +50,7 @@ def shares(world: World, traffic: Any) -> dict[str, float]:
 
 
 def test_versions_serve_with_their_weights_and_are_replaced_in_place(world: World) -> None:
-    """30 and then 60 percent; another model under the name; one that cannot load; back to one version. Nobody notices."""
+    """30 and then 60 percent; another model under the name; one that cannot load; one version again. Nobody notices."""
     second, third = models.good(2), models.good(3)
     for version, artefact in (("2", second), ("3", third)):
         world.kubectl.apply(artefact.config_map(f"model-{version}", world.namespace))
