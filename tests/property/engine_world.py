@@ -52,6 +52,19 @@ HOLDS: dict[str, dict[str, Any]] = {
     "frozen": {"freezes": [{"from": FREEZE[0], "to": FREEZE[1]}]},
     "approved": {"approvals": [{"version": v, "step": 1} for v in VERSIONS]},
 }
+TESTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "sticky": {
+        "sticky": {"header": "x-user"},
+        "share": 30,
+        "minDuration": "0s",
+        "onWinner": "Promote",
+    },
+    "more": {"sticky": {"header": "x-user"}, "share": 60, "minDuration": "1m", "maxDuration": "5m"},
+    "header": {"header": {"name": "x", "value": "b"}, "minDuration": "0s", "onUndecided": "Abort"},
+}
+for _test in TESTS.values():
+    _test["goals"] = ["error-rate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,8 @@ class Wish:
     approval: bool = False
     """The first step ends only when somebody approves."""
     hold: str = ""
+    test: str = ""
+    """An A/B test instead of steps."""
 
     def spec(self) -> Any:
         """Build the spec."""
@@ -80,7 +95,11 @@ class Wish:
             self.version,
             autoscaling=AUTOSCALINGS[self.autoscaling],
             rollout={
-                "canary": {"steps": steps},
+                **(
+                    {"abTest": TESTS[self.test]}
+                    if self._is_tested
+                    else {"canary": {"steps": steps}}
+                ),
                 "analysis": ANALYSES[self.analysis],
                 "scaleDownDelay": self.drain,
                 **HOLDS[self.hold],
@@ -89,6 +108,11 @@ class Wish:
                 **({"lastGood": _model(self.last_good)} if self.last_good else {}),
             },
         )
+
+    @property
+    def _is_tested(self) -> bool:
+        """A test needs a goal that can be decided, which not all analyses have."""
+        return bool(self.test) and self.analysis in ("usual", "forgiving")
 
 
 def _model(version: str) -> dict[str, str]:
@@ -307,6 +331,7 @@ wishes = st.builds(
     throughput=st.sampled_from((None, None, 3.0, 100.0)),
     last_good=st.sampled_from(("", "", *VERSIONS)),
     hold=st.sampled_from(("", "", "", *sorted(HOLDS))),
+    test=st.sampled_from(("", "", "", "", *sorted(TESTS))),
 )
 revisions = st.sampled_from(REVISIONS)
 roles = st.sampled_from((Role.CANARY, Role.CANARY, Role.STABLE, Role.OTHER))
