@@ -157,7 +157,7 @@ class NotificationEvent(StrEnum):
     STARTED = "Started"
     """A rollout began."""
     APPROVAL = "Approval"
-    """A step waits for an approval."""
+    """A step waits for an approval, or an A/B test has a result."""
     ALL = "All"
     """Every transition."""
 

@@ -15,7 +15,7 @@ RECENT: Final = timedelta(minutes=10)
 _EVENTS: Final = {
     NotificationEvent.PROMOTED: {Reason.PROMOTED, Reason.DEPLOYED},
     NotificationEvent.STARTED: {Reason.ROLLOUT_STARTED},
-    NotificationEvent.APPROVAL: {Reason.APPROVAL_NEEDED},
+    NotificationEvent.APPROVAL: {Reason.APPROVAL_NEEDED, Reason.EXPERIMENT_CONCLUDED},
     NotificationEvent.FAILED: {
         Reason.ANALYSIS_FAILED,
         Reason.ANALYSIS_TIMED_OUT,
