@@ -11,7 +11,7 @@ from typing import Any
 from canarium_api import KIND
 from canarium_api.conditions import Reason
 from canarium_api.status import MAX_FAILED_REVISIONS, MAX_HISTORY, ModelDeploymentStatus, Phase
-from canarium_operator.core import manifests, naming, ratio
+from canarium_operator.core import manifests, naming, ratio, versions
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.resources import front, route
 from canarium_operator.core.rollout.state import is_legal
@@ -189,7 +189,12 @@ class Monitor:
         old = before.stable.revision if before.stable is not None else None
         new = status.stable.revision if status.stable is not None else None
         if old != new:
-            allowed = (Reason.FIRST_DEPLOYMENT, Reason.RETARGETED, Reason.PROMOTED)
+            allowed = (
+                Reason.FIRST_DEPLOYMENT,
+                Reason.RETARGETED,
+                Reason.PROMOTED,
+                Reason.VERSIONS_CHANGED,
+            )
             assert reason in allowed, f"stable changed by {reason}"
         if reason is Reason.PROMOTED:
             assert before.rollout is not None
@@ -290,6 +295,8 @@ def _asked(status: ModelDeploymentStatus) -> dict[str, int]:
     """Weights that a status asks for."""
     if status.stable is None:
         return {}
+    if status.versions:
+        return versions.shares(status.versions)
     share = status.rollout.weight if status.rollout is not None else 0
     weights = {status.stable.revision: 100 - share}
     if status.canary is not None:
@@ -305,6 +312,10 @@ def _facts(status: ModelDeploymentStatus) -> object:
         status.canary and status.canary.revision,
         rollout and (rollout.step, rollout.weight, rollout.weights, rollout.step_started_at),
         [f.revision for f in status.failed_revisions],
+        [
+            (v.name, v.revision, v.weight, v.wanted_weight, v.state, v.next and v.next.revision)
+            for v in status.versions
+        ],
         len(status.history),
         status.last_transition,
     )
