@@ -229,6 +229,11 @@ class ModelDeploymentSpec(ApiModel):
             "has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.fixed)",
             "rollout.fixed needs a gateway, which splits by weight and by header: set traffic.gateway",
         ),
+        (
+            "has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.abTest)",
+            "rollout.abTest needs a gateway, since without one nothing tells users apart: set traffic.gateway, or use "
+            "canary",
+        ),
     )
 
     model: ModelSpec

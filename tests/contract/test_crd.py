@@ -60,6 +60,10 @@ def tested(**ways: Any) -> dict[str, Any]:
         ("choose another name", versions(("main", 20))),
         ("splits by weight and by header: set traffic.gateway", versions(("eu", 20)) | WITHIN),
         (
+            "nothing tells users apart: set traffic.gateway",
+            {"rollout": {"abTest": {"header": {"name": "x-group", "value": "b"}}}, **WITHIN},
+        ),
+        (
             "rollout takes one of",
             {"rollout": {**versions(("eu", 20))["rollout"], "canary": {"steps": [{"weight": 50}]}}},
         ),
