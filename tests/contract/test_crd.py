@@ -61,7 +61,7 @@ def tested(**ways: Any) -> dict[str, Any]:
         ("splits by weight and by header: set traffic.gateway", versions(("eu", 20)) | WITHIN),
         (
             "nothing tells users apart: set traffic.gateway",
-            {"rollout": {"abTest": {"header": {"name": "x-group", "value": "b"}}}, **WITHIN},
+            tested(header={"name": "x-group", "value": "b"}) | WITHIN,
         ),
         (
             "rollout takes one of",
