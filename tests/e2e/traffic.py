@@ -85,7 +85,9 @@ class Traffic:
             row = [first, chance.random(), chance.random(), chance.random()]
             body = json.dumps({"inputs": {"input": [row]}})
             began = time.monotonic()
-            user = f"user-{chance.randrange(self.users)}" if self.users else ""
+            # A client has users of its own: of two requests at once, the earlier may be answered later.
+            own = range(number, self.users, self.clients)
+            user = f"user-{chance.choice(own)}" if own else ""
             key = self._ask(connection, body, user)
             with self._lock:
                 self.answers[key] += 1
