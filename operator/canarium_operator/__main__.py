@@ -17,7 +17,12 @@ from pydantic import ValidationError
 from canarium_api.status import ModelDeploymentStatus
 from canarium_operator import handlers
 from canarium_operator.adapters import telemetry
-from canarium_operator.adapters.kubernetes_cluster import KubernetesCluster, connect
+from canarium_operator.adapters.kubernetes_cluster import (
+    CHILD_RESOURCES,
+    KubernetesCluster,
+    connect,
+)
+from canarium_operator.adapters.kubernetes_watch import ChildCache
 from canarium_operator.adapters.prometheus import PrometheusMetrics
 from canarium_operator.adapters.webhooks import HttpWebhooks
 from canarium_operator.core.naming import ObjectRef
@@ -53,7 +58,10 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(kubeconfig))
-        cluster = KubernetesCluster(client, timeout=settings.kube_timeout)
+        cache = ChildCache(
+            client, CHILD_RESOURCES, settings.namespaces, on_change=lambda ref: workers.wake(ref)
+        )
+        cluster = KubernetesCluster(client, timeout=settings.kube_timeout, cache=cache)
         reconciler = Reconciler(
             cluster,
             PrometheusMetrics(settings.prometheus_url, timeout=settings.prometheus_timeout),
@@ -74,7 +82,10 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         log.info("watching %s", ", ".join(settings.namespaces) or "all namespaces")
-        await handlers.watch(settings, workers.wake, stop)
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(cache.run(), name="cache")
+            await handlers.watch(settings, workers.wake, stop)
+            keeping.cancel()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

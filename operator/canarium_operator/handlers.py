@@ -1,4 +1,5 @@
-"""What kopf watches for us: anything that happens to a ModelDeployment or to a child of one wakes its worker.
+"""What kopf watches for us: anything that happens to a ModelDeployment wakes its worker. Its children are watched by
+`adapters.kubernetes_watch`, which keeps them.
 
 The only module that imports kopf. No handler decides anything or passes anything on: a lost or doubled event
 changes nothing but the moment of the next look. Only event handlers are used, so kopf writes no annotation
@@ -12,15 +13,8 @@ from typing import Any
 import kopf
 
 from canarium_api import GROUP, PLURAL, VERSION
-from canarium_operator.core.naming import DEPLOYMENT_LABEL, ObjectRef
+from canarium_operator.core.naming import ObjectRef
 from canarium_operator.settings import OperatorSettings
-
-WATCHED_CHILDREN = (
-    ("apps", "v1", "deployments"),
-    ("", "v1", "pods"),
-    ("gateway.networking.k8s.io", "v1", "httproutes"),
-)
-"""Children whose changes a rollout waits for. The others are repaired at the next resync."""
 
 Wake = Callable[[ObjectRef], None]
 
@@ -54,16 +48,6 @@ def make_registry(wake: Wake) -> kopf.OperatorRegistry:
         else:
             seen[uid] = signature
         wake(ObjectRef(namespace=event["namespace"], name=event["name"]))
-
-    for group, version, plural in WATCHED_CHILDREN:
-
-        @kopf.on.event(
-            group, version, plural, registry=registry, labels={DEPLOYMENT_LABEL: kopf.PRESENT}
-        )
-        async def child_changed(**event: Any) -> None:
-            """Wake the owner."""
-            owner = event["labels"][DEPLOYMENT_LABEL]
-            wake(ObjectRef(namespace=event["namespace"], name=owner))
 
     return registry
 

@@ -178,7 +178,12 @@ class Reconciler:
         self._memories[key] = memory = _hear(ref, status, memory)
         full = self._must_apply_all(memory, given.now)
         plan = make_plan(ref, given.spec, status, given.observed, given.wanted)
-        changes = diff(plan, desired_children(plan), children, full=full)
+        desired = desired_children(plan)
+        changes = diff(plan, desired, children, full=full)
+        if any(isinstance(change, Delete) for change in changes):
+            # What gets traffic is never deleted, and what was read may be behind: look once more, at the real thing.
+            children = await self._cluster.children(ref, fresh=True)
+            changes = diff(plan, desired, children, full=full)
         rejection = await self._act(changes)
         if full:
             memory = replace(memory, applied_all_at=given.now)

@@ -4,6 +4,8 @@ The real cluster is the one of $CANARIUM_TEST_KUBECONFIG (`make test` brings one
 unset, the real half is skipped, and says so.
 """
 
+import asyncio
+import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator
@@ -12,7 +14,9 @@ import pytest
 import yaml
 from kubernetes.aio.client import ApiClient
 
+from canarium_operator.adapters.kubernetes_cluster import CHILD_RESOURCES, KubernetesCluster
 from canarium_operator.adapters.kubernetes_connection import connect
+from canarium_operator.adapters.kubernetes_watch import ChildCache
 
 from .world import ROOT, FakeWorld, RealWorld, World, call
 
@@ -74,10 +78,28 @@ async def real(api: ApiClient, namespace: str) -> RealWorld:
     return RealWorld(api, namespace)
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
+@pytest.fixture
+async def cached(real: RealWorld) -> AsyncIterator[RealWorld]:
+    """The real world, whose children are read from memory, as in the operator."""
+    cache = ChildCache(real.api, CHILD_RESOURCES, [real.namespace])
+    running = asyncio.create_task(cache.run())
+    real.cluster = KubernetesCluster(real.api, cache=cache)
+    yield real
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("real", marks=pytest.mark.cluster),
+        pytest.param("cached", marks=pytest.mark.cluster),
+    ]
+)
 def world(request: pytest.FixtureRequest) -> World:
     """Each world in turn."""
     if request.param == "fake":
         return FakeWorld()
-    found: RealWorld = request.getfixturevalue("real")
+    found: RealWorld = request.getfixturevalue(request.param)
     return found

@@ -7,7 +7,7 @@ import pytest
 
 from canarium_api import KIND
 from canarium_api.v1alpha1 import ModelDeploymentSpec
-from canarium_operator.core import naming
+from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import Memory, make_memory
 from canarium_operator.core.naming import ObjectRef
@@ -114,7 +114,7 @@ async def test_only_a_change_of_the_spec_makes_a_new_generation(world: World) ->
     ("field", "spec"),
     [
         ("uri", {"model": {"uri": "ftp://nowhere"}}),
-        ("gateway", {"traffic": {}}),
+        ("gateway", {"traffic": {"gateway": {"namespace": "g"}}}),
         ("weight", {"rollout": {"canary": {"steps": [{"weight": 0}]}}}),
         ("steps", {"rollout": {"canary": {"steps": []}}}),
         ("maxDelay", {"serving": {"maxDelay": "soon"}}),
@@ -275,6 +275,46 @@ async def test_children_go_with_their_owner(world: World) -> None:
     await world.eventually("all children are collected", gone)
 
 
+async def test_what_the_port_wrote_is_in_its_next_look(world: World) -> None:
+    """However far its memory is behind: a pass must not undo, or do again, what the one before it did."""
+    ref = await world.put(object_of(world))
+    _, children = await planned(world, ref)
+    for child in children.values():
+        await world.cluster.apply(child)
+    await world.cluster.scale(children["Deployment"], 3)
+    route = children["HTTPRoute"]
+    [rule] = route["spec"]["rules"]
+    rule["backendRefs"][0]["weight"] = 7
+    await world.cluster.apply(route)
+    found = {child["kind"]: child for child in await world.cluster.children(ref)}
+    assert found["Deployment"]["spec"]["replicas"] == 3
+    assert found["HTTPRoute"]["spec"]["rules"][0]["backendRefs"][0]["weight"] == 7
+    await world.cluster.delete(found["PodDisruptionBudget"])
+    left = [
+        child
+        for child in await world.cluster.children(ref)
+        if child["kind"] == "PodDisruptionBudget" and not manifests.is_being_deleted(child)
+    ]
+    assert left == []
+
+
+async def test_what_others_change_is_seen_soon(world: World) -> None:
+    """An object that somebody deletes or changes behind the operator's back."""
+    ref = await world.put(object_of(world))
+    await world.cluster.apply(configmap(ref, a="1"))
+    name = configmap(ref)["metadata"]["name"]
+    assert len(await world.cluster.children(ref)) == 1
+    await world.remove("ConfigMap", name)
+
+    async def gone() -> bool:
+        return await world.cluster.children(ref) == []
+
+    await world.eventually("it is gone", gone)
+    await world.cluster.apply(configmap(ref, a="2"))
+    [found] = await world.cluster.children(ref)
+    assert found["data"] == {"a": "2"}
+
+
 async def test_children_of_others_are_not_listed(world: World) -> None:
     """Neither those of another ModelDeployment, nor those of one that had the same name."""
     ref = await world.put(object_of(world))
@@ -334,11 +374,13 @@ async def test_pods_are_made_and_listed(world: World) -> None:
         await world.cluster.apply(child)
     await world.cluster.scale(children["Deployment"], 2)
 
-    async def pods() -> list[Manifest]:
-        found = [child for child in await world.cluster.children(ref) if child["kind"] == "Pod"]
+    async def pods(*, fresh: bool = False) -> list[Manifest]:
+        children = await world.cluster.children(ref, fresh=fresh)
+        found = [child for child in children if child["kind"] == "Pod"]
         return found if len(found) == 2 else []
 
-    for pod in await world.eventually("two pods exist", pods):
+    await world.eventually("two pods exist", pods)
+    for pod in await pods(fresh=True):
         assert pod["metadata"]["labels"][naming.REVISION_LABEL] == revision.name
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
 

@@ -15,7 +15,7 @@ from .world import ROOT, RealWorld, call, object_of
 pytestmark = pytest.mark.cluster
 OPERATOR = "system:serviceaccount:canarium-system:canarium-operator"
 NOBODY = "system:serviceaccount:canarium-system:nobody-in-particular"
-CHILD = frozenset({"get", "list", "create", "patch", "delete"})
+CHILD = frozenset({"get", "list", "watch", "create", "patch", "delete"})
 ALLOWED = {
     "canarium.dev/modeldeployments": {"get", "list", "watch"},
     "canarium.dev/modeldeployments/status": {"patch"},
@@ -25,7 +25,7 @@ ALLOWED = {
     "/configmaps": CHILD,
     "/services": CHILD,
     "/services/proxy": {"get"},
-    "apps/deployments": CHILD | {"watch"},
+    "apps/deployments": CHILD,
     "apps/deployments/scale": {"get", "update"},
     "autoscaling/horizontalpodautoscalers": CHILD,
     "policy/poddisruptionbudgets": CHILD,

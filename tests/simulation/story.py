@@ -244,6 +244,11 @@ class Story:
                 lambda: _set(world.cluster, refuse=_quota(random.choice(self.quotas))),
                 lambda: _set(world.cluster, refuse=lambda _manifest: None),
             ),
+            (
+                "the memory of the children is behind",
+                lambda: _set(world, behind=lambda: random.random() < 0.8),
+                world.catch_up,
+            ),
             ("the object is read and written by others", self._touch, self._touch),
             ("somebody edits the route", self._damage_route, lambda: None),
         ]  # fmt: skip
@@ -258,7 +263,11 @@ class Story:
                 ("a node dies", self._kill_pods, lambda: None),
             ]
         world.monitor.drain = timedelta(seconds=self.drain)
-        for what, begin, end in random.sample(every, random.randint(0, 4)):
+        chosen = random.sample(every, random.randint(0, 4))
+        if any("is behind" in what and "memory" in what for what, _, _ in chosen):
+            # A look that is behind cannot see an edit of that moment; nor could one that came a moment earlier.
+            chosen = [entry for entry in chosen if entry[0] != "somebody edits the route"]
+        for what, begin, end in chosen:
             if what == "the clock jumps":
                 self.world.monitor.drain = None
             start = random.uniform(0, FAULTS_LAST - 100)

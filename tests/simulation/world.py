@@ -132,6 +132,9 @@ class World:
         self.cluster.after = self._after
         self.metrics.before = lambda: self._before(Call("query", "Query", ""))
         self.cluster.on_change = self._wake
+        self.cluster.behind = self._look_behind
+        self.behind: Callable[[], bool] = lambda: False
+        """Whether this look of the operator at the children is behind."""
         self.operators = [self._boot(f"operator-{n}") for n in range(self.operators_wanted)]
 
     # --- the user's side
@@ -210,8 +213,20 @@ class World:
 
     # --- operators
 
+    def _look_behind(self) -> bool:
+        """Have a pass judged only by its writes where it could not see the present."""
+        behind = self.behind()
+        self._faulted = self._faulted or behind
+        return behind
+
+    def catch_up(self) -> None:
+        """End the lag of the memory of the children: its watches tell what has changed meanwhile."""
+        self.behind = lambda: False
+        self._wake(REF)
+
     def _boot(self, name: str) -> Operator:
         now = self.clock.now()
+        self.cluster.forget_seen()
         reconciler = Reconciler(
             self.cluster, self.metrics, self.operator_clock, runtime_image=IMAGE
         )

@@ -19,6 +19,7 @@ from canarium_api import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from canarium_api.status import SignatureStatus
 from canarium_operator.adapters.kubernetes_connection import connect
 from canarium_operator.adapters.kubernetes_errors import error_of, translated
+from canarium_operator.adapters.kubernetes_watch import ChildCache, Resource
 from canarium_operator.adapters.model_probe import read_signature
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory
@@ -31,7 +32,7 @@ from canarium_operator.errors import (
 )
 from canarium_operator.ports import EventRecord
 
-__all__ = ["CHILD_KINDS", "NO_GATEWAY_API", "KubernetesCluster", "connect"]
+__all__ = ["CHILD_KINDS", "CHILD_RESOURCES", "NO_GATEWAY_API", "KubernetesCluster", "connect"]
 
 _GATEWAY: Final = "/apis/gateway.networking.k8s.io/v1"
 _COLLECTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -54,6 +55,12 @@ _COLLECTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
 CHILD_KINDS: Final = (
     "ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "Pod",
 )  # fmt: skip
+CHILD_RESOURCES: Final = tuple(
+    Resource(kind=kind, api_version=version, prefix=prefix, plural=plural)
+    for kind, (version, prefix, plural) in _COLLECTIONS.items()
+    if kind in CHILD_KINDS
+)
+"""What a `ChildCache` keeps."""
 NO_GATEWAY_API: Final = (
     "the cluster has no Gateway API (httproutes.gateway.networking.k8s.io): install its CRDs and a gateway controller "
     "(gateway-api.sigs.k8s.io/guides)"
@@ -68,14 +75,21 @@ _MAX_REMEMBERED_OWNERS: Final = 10_000
 class KubernetesCluster:
     """The real cluster."""
 
-    def __init__(self, api: ApiClient, timeout: timedelta = timedelta(seconds=15)) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        timeout: timedelta = timedelta(seconds=15),
+        cache: ChildCache | None = None,
+    ) -> None:
         """Wrap a client.
 
         Args:
             api: from `kubernetes_connection.connect`; closed by the caller.
             timeout: for one call, from connecting to the last byte.
+            cache: where children are read from, while somebody runs it; None: from the API server.
         """
         self._api = api
+        self._cache = cache
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._known: dict[str, set[tuple[str, str]]] = {}
 
@@ -88,14 +102,19 @@ class KubernetesCluster:
         except NotFoundError:
             return None
 
-    async def children(self, ref: ObjectRef) -> Sequence[Manifest]:
-        """List the children of every kind, in parallel.
+    async def children(self, ref: ObjectRef, *, fresh: bool = False) -> Sequence[Manifest]:
+        """Give the children from memory, or list those of every kind, in parallel.
 
         Objects that carry the labels but belong to another owner are left out: a ModelDeployment that was deleted
         and created again has no part in what its predecessor leaves to the garbage collector.
         """
-        lists = await asyncio.gather(*(self._list(kind, ref) for kind in CHILD_KINDS))
-        found = [child for children in lists for child in children if _belongs(child, ref)]
+        if self._cache is not None and not fresh:
+            await self._cache.ready()
+            labelled = self._cache.children(ref)
+        else:
+            lists = await asyncio.gather(*(self._list(kind, ref) for kind in CHILD_KINDS))
+            labelled = [child for children in lists for child in children]
+        found = [child for child in labelled if _belongs(child, ref)]
         self._remember(ref.uid, {(child["kind"], child["metadata"]["name"]) for child in found})
         return found
 
@@ -121,7 +140,11 @@ class KubernetesCluster:
         """Apply with force; an object of the same name that is not ours is left alone."""
         await self._refuse_strangers(manifest)
         meta = manifest["metadata"]
-        return await self._apply(_path(manifest["kind"], meta["namespace"], meta["name"]), manifest)
+        path = _path(manifest["kind"], meta["namespace"], meta["name"])
+        applied = await self._apply(path, manifest)
+        if self._cache is not None:
+            self._cache.put(applied)
+        return applied
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """Apply `.status` if nobody wrote to the object since it was read."""
@@ -175,6 +198,8 @@ class KubernetesCluster:
                 if attempt == _SCALE_ATTEMPTS:
                     raise
             else:
+                if self._cache is not None:
+                    self._cache.scaled(manifest, replicas)
                 return
 
     async def delete(self, manifest: Manifest) -> None:
@@ -187,10 +212,11 @@ class KubernetesCluster:
             "preconditions": {"uid": meta["uid"]},
         }
         path = _path(manifest["kind"], meta["namespace"], meta["name"])
-        try:
+        # Gone already, or another object has taken the name: as good as done.
+        with contextlib.suppress(NotFoundError, ConflictError):
             await self._call("DELETE", path, f"delete {_title(manifest)}", body=options)
-        except (NotFoundError, ConflictError):
-            return  # gone, or another object has taken the name
+        if self._cache is not None:
+            self._cache.deleted(manifest)
 
     async def template(self, namespace: str | None, name: str) -> Manifest | None:
         """Read an AnalysisTemplate, or without a namespace a ClusterAnalysisTemplate; None where there is none."""

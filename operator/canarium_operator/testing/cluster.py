@@ -66,6 +66,10 @@ class FakeCluster(FakeApiServer):
         """Called after each effect; raise here and it has happened, but the operator does not learn of it."""
         self.refuse: Callable[[Manifest], str | None] = lambda _manifest: None
         """An admission plugin: gives the reason to refuse an applied object, or None."""
+        self.behind: Callable[[], bool] = lambda: False
+        """Whether the operator's memory of the children is behind: a look gives what the last one gave, besides what
+        was written through this port since."""
+        self._seen: dict[tuple[str, str], dict[tuple[str, str], Manifest]] = {}
         self.calls: list[Call] = []
         self.events: list[tuple[str, EventRecord]] = []
         """(`namespace/name`, Event), each once, in order."""
@@ -92,17 +96,35 @@ class FakeCluster(FakeApiServer):
         self.after(call)
         return found
 
-    async def children(self, ref: ObjectRef) -> Sequence[Manifest]:
+    async def children(self, ref: ObjectRef, *, fresh: bool = False) -> Sequence[Manifest]:
         """List the children."""
         await self._enter(call := Call("children", KIND, ref.name))
-        found = [
-            read_copy(child)
-            for kind in CHILD_KINDS
-            for child in self.each(kind)
-            if _is_child(child, ref)
-        ]
+        key = (ref.namespace, ref.name)
+        if fresh or key not in self._seen or not self.behind():
+            self._seen[key] = {
+                manifests.key(child): child
+                for kind in CHILD_KINDS
+                for child in self.each(kind)
+                if _is_child(child, ref)
+            }
+        found = [read_copy(child) for child in self._seen[key].values()]
         self.after(call)
         return found
+
+    def forget_seen(self) -> None:
+        """Begin with an empty memory of the children, as a process that has just started does."""
+        self._seen.clear()
+
+    def _wrote(self, kind: str, namespace: str, name: str) -> None:
+        """Put what was written through the port into the memory of the children."""
+        live = self.live(kind, namespace, name)
+        for (owner_namespace, owner), seen in self._seen.items():
+            if owner_namespace != namespace:
+                continue
+            if live is None:
+                seen.pop((kind, name), None)
+            elif manifests.labels(live).get(naming.DEPLOYMENT_LABEL) == owner:
+                seen[kind, name] = live
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Apply an object."""
@@ -128,6 +150,7 @@ class FakeCluster(FakeApiServer):
             merged["spec"].setdefault("replicas", 1)
         stored = self.store(merged)
         self._applied[stored["metadata"]["uid"]] = copied(manifest)
+        self._wrote(kind, meta["namespace"], meta["name"])
         self.after(call)
         return read_copy(stored)
 
@@ -158,6 +181,7 @@ class FakeCluster(FakeApiServer):
         self.store(
             {**live, "spec": {**live["spec"], "replicas": max(replicas, live["spec"]["replicas"])}}
         )
+        self._wrote(kind, meta["namespace"], meta["name"])
         self.after(call)
 
     async def delete(self, manifest: Manifest) -> None:
@@ -167,6 +191,7 @@ class FakeCluster(FakeApiServer):
         live = self.live(kind, meta["namespace"], meta["name"])
         if live is not None and live["metadata"]["uid"] == meta["uid"]:
             self.remove(kind, meta["namespace"], meta["name"])
+        self._wrote(kind, meta["namespace"], meta["name"])
         self.after(call)
 
     async def template(self, namespace: str | None, name: str) -> Manifest | None:
