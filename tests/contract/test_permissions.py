@@ -38,6 +38,7 @@ ALLOWED = {
         "delete",
     },
     "/pods": {"list", "watch"},
+    "discovery.k8s.io/endpointslices": {"list", "watch"},
     "/events": {"create"},
 }
 

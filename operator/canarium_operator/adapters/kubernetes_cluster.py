@@ -42,6 +42,7 @@ _COLLECTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
     "Pod": ("v1", "/api/v1", "pods"),
     "Event": ("v1", "/api/v1", "events"),
     "Secret": ("v1", "/api/v1", "secrets"),
+    "EndpointSlice": ("discovery.k8s.io/v1", "/apis/discovery.k8s.io/v1", "endpointslices"),
     "Deployment": ("apps/v1", "/apis/apps/v1", "deployments"),
     "HorizontalPodAutoscaler": (
         "autoscaling/v2",
@@ -54,6 +55,7 @@ _COLLECTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
 """Kind to apiVersion, prefix of the path, and plural."""
 CHILD_KINDS: Final = (
     "ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "Pod",
+    "EndpointSlice",
 )  # fmt: skip
 CHILD_RESOURCES: Final = tuple(
     Resource(kind=kind, api_version=version, prefix=prefix, plural=plural)
@@ -359,10 +361,10 @@ def _owner_uid(manifest: Manifest) -> str | None:
 
 
 def _belongs(child: Manifest, ref: ObjectRef) -> bool:
-    """Pods are owned by a ReplicaSet, so for them the labels must do."""
+    """Pods are owned by a ReplicaSet and EndpointSlices by a Service, so for them the labels must do."""
     owners = child["metadata"].get("ownerReferences") or []
     return (
-        child["kind"] == "Pod"
+        child["kind"] in ("Pod", "EndpointSlice")
         or not ref.uid
         or is_memory(child)
         or any(owner.get("uid") == ref.uid for owner in owners)

@@ -60,7 +60,7 @@ class Observed:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     """By revision."""
     services: frozenset[str] = frozenset()
-    """Revisions whose Service exists."""
+    """Revisions whose Service leads to all their ready pods."""
     route: RouteState | None = None
     """None: there is no route yet, or without a gateway no Service `NAME`."""
     has_front: bool = False

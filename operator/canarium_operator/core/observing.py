@@ -6,8 +6,8 @@ the rest.
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -19,6 +19,9 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
 from canarium_operator.core.resources import front, route, router
 from canarium_operator.core.revision import Revision
+
+_SERVICE_LABEL: Final = "kubernetes.io/service-name"
+"""On an EndpointSlice: the Service that it belongs to."""
 
 
 def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> Observed:
@@ -60,7 +63,7 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
     return Observed(
         revisions=revisions,
         workloads=workloads,
-        services=frozenset(_revision_name(service) for service in by_kind["Service"]),
+        services=_leading(by_kind["Service"], by_kind["EndpointSlice"], ready),
         route=state,
         has_front=bool(fronts),
         router_ready=sum(map(pods.is_ready, filter(pods.is_live, routers))),
@@ -72,6 +75,30 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
         ),
         memory=memory,
         notes=tuple(notes),
+    )
+
+
+def _leading(
+    services: Sequence[Manifest], slices: Sequence[Manifest], ready: Mapping[str, int]
+) -> frozenset[str]:
+    """Name the revisions whose Service leads to all their ready pods.
+
+    A gateway learns of pods by EndpointSlices, which are written after the pod says that it is ready: traffic that is
+    moved in between finds nobody.
+    """
+    endpoints: dict[str, int] = defaultdict(int)
+    for slice_ in slices:
+        service = manifests.labels(slice_).get(_SERVICE_LABEL, "")
+        endpoints[service] += sum(
+            (endpoint.get("conditions") or {}).get("ready") is not False
+            for endpoint in slice_.get("endpoints") or []
+        )
+    return frozenset(
+        revision
+        for service in services
+        if (revision := _revision_name(service))
+        and endpoints[service["metadata"]["name"]] >= ready.get(revision, 0)
+        and naming.PREVIEW_LABEL not in manifests.labels(service)
     )
 
 

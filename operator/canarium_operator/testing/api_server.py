@@ -21,7 +21,7 @@ from canarium_operator.errors import RejectedError
 from canarium_operator.testing import schema
 
 _WITHOUT_GENERATION: Final = ("ConfigMap", "Service", "Pod", "HorizontalPodAutoscaler")
-_WATCHED: Final = (KIND, "Deployment", "Pod", "HTTPRoute")
+_WATCHED: Final = (KIND, "Deployment", "Pod", "HTTPRoute", "EndpointSlice")
 
 
 @functools.cache

@@ -33,6 +33,7 @@ from canarium_operator.testing.controllers import Controllers
 
 CHILD_KINDS: Final = (
     "ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "Pod",
+    "EndpointSlice",
 )  # fmt: skip
 
 
@@ -250,7 +251,12 @@ def _is_child(body: Manifest, ref: ObjectRef) -> bool:
     return (
         body["metadata"]["namespace"] == ref.namespace
         and labels.items() <= manifests.labels(body).items()
-        and (body["kind"] == "Pod" or is_memory(body) or not ref.uid or ref.uid in owner_uids(body))
+        and (
+            body["kind"] in ("Pod", "EndpointSlice")
+            or is_memory(body)
+            or not ref.uid
+            or ref.uid in owner_uids(body)
+        )
     )
 
 

@@ -69,8 +69,43 @@ class Controllers:
             room = None if room is None else room - 1
         for deployment in self._cluster.each("Deployment"):
             self._report(deployment)
+        for service in self._cluster.each("Service"):
+            self._lead(service)
         for route in self._cluster.each("HTTPRoute"):
             self._answer(route, now)
+
+    def _lead(self, service: Manifest) -> None:
+        """Name the pods that a Service leads to, as the controller of EndpointSlices does."""
+        meta, selector = service["metadata"], service["spec"].get("selector") or {}
+        endpoints = [
+            {
+                "conditions": {"ready": _is_ready(pod)},
+                "targetRef": {"name": pod["metadata"]["name"]},
+            }
+            for pod in self._cluster.each("Pod")
+            if pod["metadata"]["namespace"] == meta["namespace"]
+            and selector.items() <= manifests.labels(pod).items()
+        ]
+        name = f"{meta['name']}-slice"
+        known = self._cluster.live("EndpointSlice", meta["namespace"], name) or {}
+        owner = {"kind": "Service", "name": meta["name"], "uid": meta["uid"]}
+        self._cluster.store(
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    **known.get("metadata", {}),
+                    "name": name,
+                    "namespace": meta["namespace"],
+                    "labels": {
+                        **(meta.get("labels") or {}),
+                        "kubernetes.io/service-name": meta["name"],
+                    },
+                    "ownerReferences": [owner],
+                },
+                "endpoints": endpoints,
+            }
+        )
 
     def _autoscale(self, autoscaler: Manifest) -> None:
         spec = autoscaler["spec"]

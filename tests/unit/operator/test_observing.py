@@ -61,6 +61,39 @@ def load_failure(reason: str = "DigestMismatch", *, permanent: bool = True) -> s
     ).model_dump_json()
 
 
+@pytest.mark.parametrize(
+    ("listed", "leads"),
+    [
+        ([], False),
+        ([[True]], False),
+        ([[True, True]], True),
+        ([[True], [True]], True),
+        ([[True, False]], False),
+        ([[None, None]], True),
+    ],
+    ids=str,
+)
+def test_a_service_leads_to_a_revision_when_gateways_can_know_all_its_ready_pods(
+    listed: list[list[bool | None]], leads: bool
+) -> None:
+    """Two pods are ready; EndpointSlices are written a moment later, and may be several. No word means ready."""
+    service = live()["Service"]
+    slices = [
+        {
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"s{number}",
+                "labels": {"kubernetes.io/service-name": service["metadata"]["name"]},
+            },
+            "endpoints": [{"conditions": {"ready": ready}} for ready in endpoints],
+        }
+        for number, endpoints in enumerate(listed)
+    ]
+    pods = [pod(1, ready=True), pod(2, ready=True), pod(3)]
+    found = observe([live()["Deployment"], service, *pods, *slices], SPEC)
+    assert found.services == (frozenset({REVISION.name}) if leads else frozenset())
+
+
 def test_a_template_gives_back_its_revision() -> None:
     """From the ConfigMap's annotation, exactly."""
     assert observe([live()["ConfigMap"]], SPEC).revisions == {REVISION.name: REVISION}

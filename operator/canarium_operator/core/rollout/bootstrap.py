@@ -99,7 +99,8 @@ def first_deployment(given: RolloutInput) -> Decision | None:
     route = given.observed.route
     minimum = given.spec.autoscaling.min_replicas
     accepted = route is not None and route.accepted and route.weights.get(first.name) == 100
-    if status.stable.ready_replicas >= minimum and accepted:
+    reachable = first.name in given.observed.services
+    if status.stable.ready_replicas >= minimum and accepted and reachable:
         message = (
             f"{first.display} serves with {status.stable.ready_replicas} ready pods"
             f"{_what_follows(given, first)}"
@@ -175,6 +176,13 @@ def _awaiting_first(given: RolloutInput, first: Revision, minimum: int) -> Decis
             requeue_after=POLL,
             blocked_on=Reason.AWAITING_PODS,
             waiting=f"{ready} of {minimum} pods of {first.display} are ready{why}, until {clock(deadline)}",
+        )
+    if first.name not in given.observed.services:
+        return Decision(
+            status=given.status,
+            requeue_after=POLL,
+            blocked_on=Reason.AWAITING_PODS,
+            waiting=f"the Service of {first.display} does not lead to its {ready} pods yet, until {clock(deadline)}",
         )
     note = given.observed.route.message if given.observed.route is not None else ""
     return Decision(

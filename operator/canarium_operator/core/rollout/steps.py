@@ -332,7 +332,7 @@ def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
     problem = given.observed.workload(canary.revision).problem
     why = f": {problem.message}" if problem is not None else ""
     if not reachable:
-        why += "; its Service does not exist"
+        why += "; its Service does not lead to all of them yet"
     if given.now >= deadline:
         return roll_back(
             given,

@@ -395,7 +395,7 @@ def test_a_canary_gets_no_traffic_before_its_service_exists() -> None:
     waiting = without.step()
     assert waiting.status.rollout is not None
     assert waiting.status.rollout.weight == 0
-    assert "Service does not exist" in waiting.status.message
+    assert "Service does not lead to all of them yet" in waiting.status.message
     assert scenario.step().status.rollout.weight == 10  # type: ignore[union-attr]
 
 
