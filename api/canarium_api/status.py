@@ -6,7 +6,7 @@ any moment, and the next one goes on from here. All lists are bounded.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -351,6 +351,13 @@ class ModelDeploymentStatus(ApiModel):
     """Values of the command annotations that have been acted on, by verb."""
     summary: Summary = Summary()
     """For `kubectl get`."""
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Render it; without `rollout.fixed`, its fields are left out: `kubectl describe` shows what is there."""
+        found = super().to_manifest()
+        if not self.versions:
+            del found["versions"], found["versionsTotal"]
+        return found
 
     @property
     def draining(self) -> list[RetiringRevision]:
