@@ -40,7 +40,7 @@ def metrics(*found: dict[str, Any]) -> dict[str, Any]:
     return {"rollout": {"analysis": {"metrics": list(found)}}}
 
 
-def tested(**ways: Any) -> dict[str, Any]:
+def ab_test(**ways: Any) -> dict[str, Any]:
     return {"rollout": {"abTest": {"goals": ["error-rate"], **ways}}}
 
 
@@ -61,25 +61,25 @@ def tested(**ways: Any) -> dict[str, Any]:
         ("splits by weight and by header: set traffic.gateway", versions(("eu", 20)) | WITHIN),
         (
             "nothing tells users apart: set traffic.gateway",
-            tested(header={"name": "x-group", "value": "b"}) | WITHIN,
+            ab_test(header={"name": "x-group", "value": "b"}) | WITHIN,
         ),
         (
             "rollout takes one of",
             {"rollout": {**versions(("eu", 20))["rollout"], "canary": {"steps": [{"weight": 50}]}}},
         ),
         ("set traffic.gateway, or remove", {"traffic": {"hostnames": ["fraud.example.com"]}}),
-        ("say who gets the new version in one way", tested()),
+        ("say who gets the new version in one way", ab_test()),
         (
             "say who gets the new version in one way",
-            tested(header={"name": "a", "value": "b"}, sticky={"header": "x-user"}),
+            ab_test(header={"name": "a", "value": "b"}, sticky={"header": "x-user"}),
         ),
         (
             "name the one that carries the key",
-            tested(sticky={"header": "x-user", "cookie": "uid"}),
+            ab_test(sticky={"header": "x-user", "cookie": "uid"}),
         ),
         (
             "remove the others",
-            {"rollout": {**tested(sticky={"header": "x"})["rollout"], "blueGreen": {}}},
+            {"rollout": {**ab_test(sticky={"header": "x"})["rollout"], "blueGreen": {}}},
         ),
         (
             "give the second check a name of its own",
