@@ -16,6 +16,8 @@ from canarium_operator.testing.objects import model_deployment
 from .test_seeds import SEEDS
 from .world import Crash, World
 
+pytestmark = pytest.mark.timeout(400)
+"""One test plays some hundred rollouts, which takes a minute on an idle machine."""
 ROLLOUT = {
     "canary": {"steps": [{"weight": 40, "pause": "10s"}]},
     "analysis": {"interval": "10s", "minSamples": 10},

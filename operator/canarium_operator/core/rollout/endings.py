@@ -157,6 +157,16 @@ def still_draining(given: RolloutInput) -> list[RetiringRevision]:
     return [entry for entry in given.status.retiring if not drained(entry)]
 
 
+def until_kept_are_over(given: RolloutInput, longest: timedelta) -> timedelta:
+    """Give the time until a revision that is kept for a way back may go; at most so long, and at least a second."""
+    ends = [
+        entry.since + entry.keep_for - given.now
+        for entry in given.status.retiring
+        if entry.keep_for is not None
+    ]
+    return max(min([longest, *ends]), timedelta(seconds=1))
+
+
 def drain(given: RolloutInput) -> Decision | None:
     """Let go of a revision that has had no traffic for the delay.
 

@@ -24,7 +24,13 @@ from canarium_operator.core.rollout import capacity, contract, fixed, holds, rep
 from canarium_operator.core.rollout.bootstrap import first_deployment, nothing_to_bring_up
 from canarium_operator.core.rollout.commands import obey
 from canarium_operator.core.rollout.contract import with_signatures
-from canarium_operator.core.rollout.endings import drain, failure_of, still_draining, withdraw
+from canarium_operator.core.rollout.endings import (
+    drain,
+    failure_of,
+    still_draining,
+    until_kept_are_over,
+    withdraw,
+)
 from canarium_operator.core.rollout.inputs import (
     POLL,
     RESYNC,
@@ -67,7 +73,7 @@ def advance(given: RolloutInput) -> Decision:
             decision = capacity.with_reserve(given, decided)
             break
     else:
-        decision = Decision(status=given.status, requeue_after=RESYNC)
+        decision = Decision(status=given.status, requeue_after=until_kept_are_over(given, RESYNC))
     if decision.status.epoch != given.status.epoch:
         return decision
     return _stall_changed(with_status(given, decision.status)) or decision

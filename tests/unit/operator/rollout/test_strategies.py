@@ -1,6 +1,7 @@
 """Strategies: the same engine carries out other steps."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -179,3 +180,14 @@ def test_a_version_that_failed_is_not_gone_back_to() -> None:
     assert world.status.phase is Phase.ABORTED
     again = world.change(make_spec("4", rollout=world.spec.rollout.to_manifest())).settle()
     assert again.status.canary is None
+
+
+def test_what_is_kept_for_a_way_back_goes_when_its_time_is_over() -> None:
+    """The next look comes then, not at the next resync."""
+    world = blue_green(analysis={"metrics": []}).settle()
+    world = world.later(61).settle().later(61).settle()
+    assert [entry.keep_for for entry in world.status.retiring] == [timedelta(minutes=10)]
+    later = world.later(9 * 60).step()
+    assert later.decision is not None
+    assert later.decision.requeue_after == timedelta(minutes=1)
+    assert later.later(60).settle().status.retiring == []
