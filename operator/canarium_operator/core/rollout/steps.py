@@ -188,9 +188,10 @@ def _replanned(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
         }
     )
     by_ratio = changed.splitter is Splitter.REPLICAS and changed.weight != rollout.weight
-    if moved or by_ratio:
-        # What splits the traffic now has no part of the old split, and pods cannot follow a lower weight at once: the
-        # step begins with all of it at stable.
+    alive = given.status.canary is not None and given.status.canary.ready_replicas > 0
+    if moved or by_ratio or not alive:
+        # What splits the traffic now has no part of the old split, pods cannot follow a lower weight at once, and pods
+        # that are gone can take none: the step begins with all of it at stable.
         nothing = {"weight": 0, "prepared_step": 0, "evidence_since": None}
         changed = changed.model_copy(update=nothing)
     return transition(

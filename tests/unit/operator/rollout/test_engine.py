@@ -287,6 +287,19 @@ def test_edited_steps_go_on_from_the_weight_that_was_earned(
     assert scenario.status.rollout.weight == weight
 
 
+def test_steps_that_are_edited_while_no_pod_is_ready_begin_without_traffic() -> None:
+    """The place is kept; nobody is sent to pods that are gone, not even at a lower weight."""
+    steps = {"canary": {"steps": [{"weight": w, "pause": "1m"} for w in (5, 20, 100)]}}
+    world = canary(2).pods(V2, 0).change(make_spec("2", rollout=steps)).step()
+    assert world.status.last_transition is not None
+    assert world.status.last_transition.reason == Reason.ROLLOUT_REPLANNED
+    assert world.status.rollout is not None
+    assert (world.status.rollout.step, world.status.rollout.weight) == (2, 0)
+    back = world.act(ready=False).settle().pods(V2, 2).settle()
+    assert back.status.rollout is not None
+    assert back.status.rollout.weight == 20
+
+
 def test_steps_that_end_below_100_get_a_last_step_of_100() -> None:
     """Promotion never moves traffic onto pods that have not carried it."""
     rollout = {"canary": {"steps": [{"weight": 50, "pause": "1m"}]}, "analysis": {"metrics": []}}
