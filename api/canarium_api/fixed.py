@@ -6,28 +6,16 @@ from pydantic import Field
 
 from canarium_api.base import ApiModel, rules
 from canarium_api.matching import HEADER_PATTERN
-from canarium_api.patterns import MODEL_URI_PATTERN, VERSION_PATTERN
+from canarium_api.pinned import PinnedModel, digest_with_http
 
 MAIN: Final = "main"
 """Name of the version that `spec.model` is."""
 
 
-class VersionModel(ApiModel):
+class VersionModel(PinnedModel):
     """The artefact of one version; all else is as in `spec.model`."""
 
-    model_config = rules(
-        (
-            "!self.uri.startsWith('http://') || has(self.sha256)",
-            "rollout.fixed.versions[].model.sha256 is required with an http:// URI: add the digest or use https://",
-        ),
-    )
-
-    uri: str = Field(min_length=1, max_length=2048, pattern=MODEL_URI_PATTERN)
-    """Where its model is, as `model.uri`."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """Digest of the file."""
-    version: str | None = Field(default=None, min_length=1, max_length=63, pattern=VERSION_PATTERN)
-    """Version for people. Default: as for `model.version`."""
+    model_config = rules(digest_with_http("rollout.fixed.versions[].model"))
 
 
 class FixedVersion(ApiModel):

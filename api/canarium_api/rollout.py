@@ -14,7 +14,8 @@ from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
 from canarium_api.fixed import FixedSpec
 from canarium_api.matching import HeaderMatch
-from canarium_api.patterns import MODEL_URI_PATTERN, VERSION_PATTERN
+from canarium_api.patterns import VERSION_PATTERN
+from canarium_api.pinned import PinnedModel, digest_with_http
 
 
 class CanaryStep(ApiModel):
@@ -207,22 +208,10 @@ class CapacitySpec(ApiModel):
     """Ready pods must cover the traffic times this; only with `requestsPerSecond`."""
 
 
-class LastGood(ApiModel):
+class LastGood(PinnedModel):
     """A revision that is known to be good, for a cluster that knows nothing yet."""
 
-    model_config = rules(
-        (
-            "!self.uri.startsWith('http://') || has(self.sha256)",
-            "rollout.lastGood.sha256 is required with an http:// URI: add the digest or use https://",
-        ),
-    )
-
-    uri: str = Field(min_length=1, max_length=2048, pattern=MODEL_URI_PATTERN)
-    """Where its model is, as `model.uri`."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """Digest of the file."""
-    version: str | None = Field(default=None, min_length=1, max_length=63, pattern=VERSION_PATTERN)
-    """Version for people. Default: as for `model.version`."""
+    model_config = rules(digest_with_http("rollout.lastGood"))
 
 
 class RolloutSpec(ApiModel):

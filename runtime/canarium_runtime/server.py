@@ -28,15 +28,13 @@ from canarium_runtime import loader, termination
 from canarium_runtime.app import create_app
 from canarium_runtime.errors import LoadError
 from canarium_runtime.lifecycle import Event
+from canarium_runtime.listening import GATEWAY_KEEP_ALIVE_SECONDS, uvicorn_config
 from canarium_runtime.metrics import Metrics
 from canarium_runtime.repository import Stopped
 from canarium_runtime.service import InferenceService
 from canarium_runtime.shadow import endpoint
 
 _log = logging.getLogger(__name__)
-_KEEP_ALIVE_SECONDS = 3700
-"""Longer than gateways keep idle connections (Envoy: an hour). Whoever closes first can hit a request on its way, so it
-must not be us."""
 _LINGER_SECONDS = 0.5
 """How long idle connections outlive the listening socket."""
 _POLL_SECONDS = 0.02
@@ -127,18 +125,11 @@ async def serve(config: RuntimeConfig) -> int:
 
 def _make_server(config: RuntimeConfig, service: InferenceService) -> DrainingServer:
     drain_seconds = config.drain_timeout.total_seconds()
-    settings = uvicorn.Config(
+    settings = uvicorn_config(
         create_app(config, service),
         host=config.host,
         port=config.port,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=GATEWAY_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
     return DrainingServer(settings, service, drain_seconds)

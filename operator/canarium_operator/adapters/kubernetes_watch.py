@@ -178,17 +178,19 @@ class ChildCache:
             if not more:
                 break
             query = {"limit": str(PAGE), "continue": more}
+        version: str = page["metadata"]["resourceVersion"]
         listed = {(m["metadata"]["namespace"], m["metadata"]["name"]) for m in found}
         for owned in list(self._objects.values()):
             for known in list(owned.values()):
                 meta = known["metadata"]
                 gone = (meta["namespace"], meta["name"]) not in listed
                 in_scope = scope is None or meta["namespace"] == scope
-                if known["kind"] == resource.kind and in_scope and gone:
+                # What this process wrote after the list was made is not in it; the watch from here tells of it.
+                older = int(meta["resourceVersion"]) <= int(version)
+                if known["kind"] == resource.kind and in_scope and gone and older:
                     self._remove(known)
         for manifest in found:
             self._take(manifest)
-        version: str = page["metadata"]["resourceVersion"]
         return version
 
     async def _read(

@@ -7,31 +7,23 @@ connect anew; for `drain_delay` it still accepts; then it closes the door and gi
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import sys
-from collections.abc import Generator
 
 import uvicorn
-import uvloop
-from pydantic import ValidationError
 
 from canarium_api.router_config import RouterConfig
-from canarium_runtime import logs
+from canarium_runtime import process
+from canarium_runtime.listening import (
+    GATEWAY_KEEP_ALIVE_SECONDS,
+    QuietServer,
+    listening,
+    uvicorn_config,
+)
 from canarium_runtime.router.app import AdminApp, RouterApp
 from canarium_runtime.router.forwarding import Forwarder
-from canarium_runtime.shadow.listening import listening
 
 _log = logging.getLogger(__name__)
-_KEEP_ALIVE_SECONDS = 3700
-"""Longer than gateways keep idle connections, as for the server of models."""
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Leave signals to `serve`."""
-        yield
 
 
 async def serve(config: RouterConfig) -> int:
@@ -44,20 +36,13 @@ async def serve(config: RouterConfig) -> int:
         config.timeout.total_seconds(), config.max_connections, config.max_body_bytes
     )
     app = RouterApp(config, forwarder)
-    server = _Server(
-        uvicorn.Config(
+    server = QuietServer(
+        uvicorn_config(
             app,
             host=config.host,
             port=config.port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
             date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=GATEWAY_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(config.drain_timeout.total_seconds())),
         )
     )
@@ -89,15 +74,7 @@ async def _leave(
 
 def main() -> int:
     """Run the router; the exit code."""
-    logs.configure("info")
-    try:
-        config = RouterConfig.from_env(os.environ)
-    except ValidationError as error:
-        _log.error("settings are wrong: %s", RouterConfig.describe(error))
-        return 2
-    logs.configure(config.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(config))
+    return process.run(RouterConfig, serve)
 
 
 if __name__ == "__main__":

@@ -10,22 +10,19 @@ Settings are `canarium_api.shadow_config.ShadowConfig`. It serves on one port:
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 
 import httpx
 import orjson
-import uvloop
-from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from canarium_api.shadow_config import ShadowConfig
-from canarium_runtime import logs
+from canarium_runtime import process
+from canarium_runtime.listening import listening
 from canarium_runtime.metrics import CONTENT_TYPE
 from canarium_runtime.rest import http
 from canarium_runtime.shadow.comparer import Comparer
-from canarium_runtime.shadow.listening import listening
 from canarium_runtime.shadow.targets import MAX_TARGETS
 
 _log = logging.getLogger(__name__)
@@ -95,15 +92,7 @@ async def serve(config: ShadowConfig) -> int:
 
 def main() -> int:
     """Run the comparer; the exit code."""
-    logs.configure("info")
-    try:
-        config = ShadowConfig.from_env(os.environ)
-    except ValidationError as error:
-        _log.error("settings are wrong: %s", ShadowConfig.describe(error))
-        return 2
-    logs.configure(config.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(config))
+    return process.run(ShadowConfig, serve)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from canarium_runtime.listening import listening
 from canarium_runtime.rest import http
 from canarium_runtime.shadow import wire
 from canarium_runtime.shadow.answers import AnswerLog
-from canarium_runtime.shadow.listening import listening
 
 _log = logging.getLogger(__name__)
 

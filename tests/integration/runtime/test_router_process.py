@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 from tests.integration.runtime.servers import REPOSITORY, free_port
 
 from canarium_api.split import HEADER, Split
+from canarium_runtime.listening import listening
 from canarium_runtime.router import assignment
-from canarium_runtime.shadow.listening import listening
 
 pytestmark = pytest.mark.timeout(60)
 DEPLOYMENT = "ns/name"

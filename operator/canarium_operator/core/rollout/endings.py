@@ -158,13 +158,16 @@ def still_draining(given: RolloutInput) -> list[RetiringRevision]:
 
 
 def until_kept_are_over(given: RolloutInput, longest: timedelta) -> timedelta:
-    """Give the time until a revision that is kept for a way back may go; at most so long, and at least a second."""
+    """Give the time until a revision that is kept for a way back may go; at most so long.
+
+    One whose time is over, and that the gateway may still send requests, is looked at again after POLL.
+    """
     ends = [
         entry.since + entry.keep_for - given.now
         for entry in given.status.retiring
         if entry.keep_for is not None
     ]
-    return max(min([longest, *ends]), timedelta(seconds=1))
+    return max(min([longest, *ends]), POLL)
 
 
 def drain(given: RolloutInput) -> Decision | None:

@@ -1,14 +1,38 @@
-"""A small HTTP server on a port of its own, in a process that has other things to do: uvicorn without its signals."""
+"""uvicorn as all our processes set it up, and a small server on a port of its own beside other things."""
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Generator
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-_KEEP_ALIVE_SECONDS = 75
+_KEEP_ALIVE_SECONDS: Final = 75
+GATEWAY_KEEP_ALIVE_SECONDS: Final = 3700
+"""Longer than gateways keep idle connections (Envoy: an hour). Whoever closes first can hit a request on its way, so it
+must not be us."""
+
+
+def uvicorn_config(app: ASGIApp, **more: Any) -> uvicorn.Config:
+    """Make the settings of a server: plain HTTP, logs of our own, nothing said about itself.
+
+    Args:
+        app: what it serves.
+        more: what differs, as `uvicorn.Config` takes it.
+    """
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        **more,
+    )
 
 
 class QuietServer(uvicorn.Server):
@@ -29,17 +53,7 @@ async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family)
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-    )
+    config = uvicorn_config(app, timeout_keep_alive=_KEEP_ALIVE_SECONDS)
     server = QuietServer(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
