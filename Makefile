@@ -70,7 +70,7 @@ isolate: $(STAMP) ## install operator and runtime alone: neither may bring the o
 	$(BIN)/python tests/isolation.py
 cluster: system ## bring the test cluster up and load both images; CLUSTER=name
 	$(say) 'test cluster $(CLUSTER): up (the first build takes long and says so)'
-	@$(BIN)/python -m canarium_devcluster up --name $(CLUSTER) --fresh
+	@$(BIN)/python -m canarium_devcluster up --name $(CLUSTER) --fresh --also envoy
 	@$(BIN)/python -m canarium_devcluster load-dev --name $(CLUSTER)
 cluster-down: $(STAMP) ## take the test cluster down
 	@$(BIN)/python -m canarium_devcluster down --name $(CLUSTER)

@@ -11,10 +11,12 @@ from pydantic import Field
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
 from canarium_api.quantity import Limit
+from canarium_api.shadow import SHADOW_CHECKS
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _BUILT_IN = (
-    "self.name in ['error-rate', 'invalid-rate'] || self.name.matches('^latency-p[0-9]{2}$')"
+    f"self.name in {['error-rate', 'invalid-rate', *SHADOW_CHECKS]} || "
+    "self.name.matches('^latency-p[0-9]{2}$')"
 )
 
 
@@ -55,7 +57,7 @@ class MetricSpec(ApiModel):
 
     Built in, when none of `query`, `proportion` and `mean` is given: `error-rate` (failures of the model or the
     server), `invalid-rate` (requests that the server refused as the client's mistake: a model whose inputs changed
-    shows here), `latency-p50`, `-p90`, `-p95`, `-p99` (any two digits).
+    shows here), `latency-p50`, `-p90`, `-p95`, `-p99` (any two digits); and with `rollout.shadow` those that it names.
 
     Without any limit, a check is a sequential test against the stable revision: it fails when the canary is worse
     beyond chance, however often it is looked at. `max`, `min`, `maxIncrease` and `maxRatio` are fixed limits on the
@@ -66,7 +68,8 @@ class MetricSpec(ApiModel):
         (
             f"has(self.query) || has(self.proportion) || has(self.mean) || {_BUILT_IN}",
             "metrics[].query (or proportion, or mean) is required unless the name is built in: error-rate, "
-            "invalid-rate, or latency-p followed by two digits (latency-p95)",
+            "invalid-rate, latency-p followed by two digits (latency-p95), or with a shadow "
+            f"{', '.join(SHADOW_CHECKS)}",
         ),
         (
             "[has(self.query), has(self.proportion), has(self.mean)].filter(x, x).size() <= 1",

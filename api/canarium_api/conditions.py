@@ -70,6 +70,8 @@ class Reason(StrEnum):
     """An outside system has not agreed yet."""
     AWAITING_CAPACITY = "AwaitingCapacity"
     """The ready pods cannot take the traffic of the next weight yet."""
+    MIRROR_UNSUPPORTED = "MirrorUnsupported"
+    """The GatewayClass says that its gateways cannot copy requests, which `rollout.shadow` needs."""
     AWAITING_SIGNATURE = "AwaitingSignature"
     """No pod has told the model's inputs and outputs yet."""
     PAUSED = "Paused"

@@ -1,6 +1,7 @@
 """`spec.rollout`: how a new revision takes over from the stable one.
 
-At most one strategy is named: `canary` (the default), `blueGreen`, `abTest` or `fixed`.
+At most one strategy is named: `canary` (the default), `blueGreen`, `abTest` or `fixed`. `shadow` comes before the
+steps of any of them but `fixed`.
 """
 
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ from canarium_api.fixed import FixedSpec
 from canarium_api.matching import HeaderMatch
 from canarium_api.patterns import VERSION_PATTERN
 from canarium_api.pinned import PinnedModel, digest_with_http
+from canarium_api.shadow import ShadowSpec
+from canarium_api.status import MAX_STEPS
 
 
 class CanaryStep(ApiModel):
@@ -122,7 +125,7 @@ class Approval(ApiModel):
 
     version: str = Field(min_length=1, max_length=63, pattern=VERSION_PATTERN)
     """Model version that it is for, so that it approves nothing else."""
-    step: int | None = Field(default=None, ge=1, le=21)
+    step: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Number of the step, from 1. Default: all steps."""
     by: str = Field(default="", max_length=253)
     """Who approves, for the history."""
@@ -144,7 +147,7 @@ class WebhookGate(ApiModel):
     """Name of a Secret in the same namespace whose key `token` is sent as a bearer token."""
     timeout: Duration = timedelta(seconds=5)
     """Longest wait for an answer."""
-    steps: list[int] | None = Field(default=None, max_length=21)
+    steps: list[int] | None = Field(default=None, max_length=MAX_STEPS)
     """Numbers of the steps, from 1, that it is asked at. Default: all."""
 
 
@@ -222,6 +225,10 @@ class RolloutSpec(ApiModel):
             "[has(self.canary), has(self.blueGreen), has(self.abTest), has(self.fixed)].filter(x, x).size() <= 1",
             "rollout takes one of canary, blueGreen, abTest and fixed: remove the others",
         ),
+        (
+            "!(has(self.shadow) && has(self.fixed))",
+            "rollout.shadow comes before a switch of versions, and fixed has none: remove one of the two",
+        ),
     )
 
     canary: CanarySpec | None = None
@@ -233,6 +240,8 @@ class RolloutSpec(ApiModel):
     """Give some users the new version until the data say which is better."""
     fixed: FixedSpec | None = None
     """Serve several versions for good, each with a weight of its own."""
+    shadow: ShadowSpec | None = None
+    """Before the first step, compare the answers of both versions on copies of users' requests."""
     analysis: AnalysisSpec = AnalysisSpec()
     """What each step is gated on."""
     paused: bool = False

@@ -17,6 +17,8 @@ from canarium_api.evidence import Evidence
 from canarium_api.experiment import ExperimentStatus
 
 MAX_FAILED_REVISIONS: Final = 10
+MAX_STEPS: Final = 22
+"""Of a rollout: twenty that are listed, one of a shadow before them, one to 100 % after them."""
 MAX_HISTORY: Final = 20
 MAX_ACTIONS: Final = 20
 MAX_VERSIONS: Final = 20
@@ -212,7 +214,7 @@ class RolloutStatus(ApiModel):
     """1-based number of the current step."""
     steps: int
     """Number of steps."""
-    weights: list[int] = Field(max_length=21)
+    weights: list[int] = Field(max_length=MAX_STEPS)
     """Weights of the steps as planned; where `spec` differs, the rollout is planned anew from its present weight."""
     weight: int = 0
     """Percent of the traffic that the canary shall have now."""

@@ -16,9 +16,9 @@ from rich.table import Table
 from canarium_api.duration import approximate_duration, parse_duration
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import validation
-from canarium_operator.core.defaults import filled_in
+from canarium_operator.core.assembling import completed
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.templates import TemplateKey, resolve
+from canarium_operator.core.templates import TemplateKey
 from canarium_operator.replay import decisions
 from canarium_operator.replay.planner import START, Decided, Outcome, Planner
 from canarium_operator.replay.recording import RecordingError, parse
@@ -143,9 +143,7 @@ def _read_manifest(path: Path) -> tuple[ObjectRef, ModelDeploymentSpec]:
         if d.get("kind") in _KINDS
     }
     spec = validation.parse_spec(found[0].get("spec"))
-    resolved = (
-        resolve(filled_in(spec), templates) if isinstance(spec, ModelDeploymentSpec) else spec
-    )
+    resolved = completed(spec, templates) if isinstance(spec, ModelDeploymentSpec) else spec
     problems = resolved if isinstance(resolved, list) else validation.validate(resolved)
     if isinstance(resolved, list) or problems:
         msg = "\n".join(f"{path}: {problem}" for problem in problems)

@@ -62,6 +62,9 @@ class Cluster(Protocol):
     async def template(self, namespace: str | None, name: str) -> Manifest | None:
         """Read an AnalysisTemplate, or without a namespace a ClusterAnalysisTemplate; None where there is none."""
 
+    async def gateway_class(self, namespace: str, name: str) -> Manifest | None:
+        """Read the GatewayClass of a Gateway; None where either of the two is not there, or may not be read."""
+
     async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """Read a Secret's texts; None where there is none."""
 

@@ -16,8 +16,11 @@ from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import ModelDeploymentStatus, Transition
 from canarium_operator.core.assembling import assemble
 from canarium_operator.core.diff import Apply, Change, Delete, Scale, diff
+from canarium_operator.core.mirroring import shadowed_gateway
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.notifications import messages
+from canarium_operator.core.observation import GatewayClass
+from canarium_operator.core.observing import read_gateway_class
 from canarium_operator.core.plan import make_plan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.rollout.answers import GateAnswer
@@ -71,6 +74,16 @@ class _Templates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Gateway:
+    """The class of a gateway, as it was read."""
+
+    key: tuple[str, str] | None = None
+    """Namespace and name of the Gateway; None: nobody needs to know."""
+    found: GatewayClass | None = None
+    read_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Memory:
     """What this process knows of an object and may lose: when to repair, what was refused, what is still to be told."""
 
@@ -84,6 +97,7 @@ class _Memory:
     unannounced: tuple[Transition, ...] = ()
     """Oldest first; at most MAX_UNANNOUNCED, the oldest are given up."""
     templates: _Templates = field(default_factory=_Templates)
+    gateway: _Gateway = field(default_factory=_Gateway)
     unposted: bool = False
     """A notification could not be posted yet."""
 
@@ -138,7 +152,8 @@ class Reconciler:
         self._memories[key] = memory = await self._announce(ref, _hear(ref, before, memory))
         children = await self._cluster.children(ref)
         templates = await self._templates(ref, body, memory)
-        self._memories[key] = memory = replace(memory, templates=templates)
+        gateway = await self._gateway(ref, body, memory)
+        self._memories[key] = memory = replace(memory, templates=templates, gateway=gateway)
         given = assemble(
             ref,
             body,
@@ -147,6 +162,7 @@ class Reconciler:
             runtime_image=self._runtime_image,
             templates=memory.templates.found,
             rejection=memory.rejection,
+            gateway_class=memory.gateway.found,
         )
         if isinstance(given, ModelDeploymentStatus):
             await self._record(ref, body, given)
@@ -214,6 +230,19 @@ class Reconciler:
             if template is not None:
                 found[cluster_wide, name] = template.get("spec")
         return _Templates(found=found, keys=keys, read_at=now)
+
+    async def _gateway(self, ref: ObjectRef, body: Manifest, memory: _Memory) -> _Gateway:
+        """Read what the gateway's class can do, where a shadow needs to know it; again after a while."""
+        key = shadowed_gateway(ref, body.get("spec"))
+        known, now = memory.gateway, self._clock.now()
+        if key is None:
+            return _Gateway()
+        fresh = known.read_at is not None and now < known.read_at + TEMPLATES_FRESH_FOR
+        if fresh and known.key == key:
+            return known
+        found = await self._cluster.gateway_class(*key)
+        parsed = read_gateway_class(found) if found is not None else None
+        return _Gateway(key=key, found=parsed, read_at=now)
 
     async def _measure(self, queries: frozenset[Query]) -> dict[Query, Reading]:
         """Ask Prometheus; a failure is an answer too."""

@@ -37,6 +37,8 @@ ALLOWED = {
         "patch",
         "delete",
     },
+    "gateway.networking.k8s.io/gateways": {"get"},
+    "gateway.networking.k8s.io/gatewayclasses": {"get"},
     "/pods": {"list", "watch"},
     "discovery.k8s.io/endpointslices": {"list", "watch"},
     "/events": {"create"},

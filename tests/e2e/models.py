@@ -32,13 +32,18 @@ class Artefact:
 
 
 def _model(
-    nodes: list[object], constants: dict[str, np.ndarray], features: int = FEATURES
+    nodes: list[object],
+    constants: dict[str, np.ndarray],
+    features: int = FEATURES,
+    *,
+    output: str = "score",
+    columns: int = 1,
 ) -> Artefact:
     graph = helper.make_graph(
         nodes,
         "model",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, features])],
-        [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, columns])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model: ModelProto = helper.make_model(
@@ -92,3 +97,23 @@ def slow(size: int = 768) -> Artefact:
     weights = np.full((FEATURES, 1), 0.001, dtype=np.float32)
     shape = np.array([size, size], dtype=np.int64)
     return _model(nodes, {"w": weights, "shape": shape, "zero": np.array(0, dtype=np.float32)})
+
+
+@cache
+def classifier(*, strange: bool = False) -> Artefact:
+    """Make a model of two classes; the strange one turns its scores around where the first feature is 1 or more."""
+    weights = np.array([[0, 0], [1, -1], [1, -1], [1, -1]], dtype=np.float32)
+    nodes = [helper.make_node("MatMul", ["input", "w"], ["plain"])]
+    if strange:
+        nodes += [
+            helper.make_node("Gather", ["input", "first"], ["feature"], axis=1),
+            helper.make_node("Less", ["feature", "one"], ["usual"]),
+            helper.make_node("Neg", ["plain"], ["turned"]),
+            helper.make_node("Where", ["usual", "plain", "turned"], ["scores"]),
+        ]
+    else:
+        nodes.append(helper.make_node("Identity", ["plain"], ["scores"]))
+    constants = {"w": weights}
+    if strange:
+        constants |= {"first": np.array([0], dtype=np.int64), "one": np.array(1, dtype=np.float32)}
+    return _model(nodes, constants, output="scores", columns=2)

@@ -213,8 +213,15 @@ class Monitor:
         if live is not None and route.is_by_router(live):
             names[naming.router_name(self._ref.name)] = "the router"
         assert set(names) <= services, f"traffic to what does not exist: {set(names) - services}"
+        copied = route.mirrored_by(live) if live is not None else {}
         if not self._exact_routes:
             return
+        if copied:
+            assert status.canary is not None, "copies to nobody"
+            assert status.rollout is not None
+            assert set(copied) == {status.canary.revision}
+            assert status.rollout.weights[status.rollout.step - 1] == 0, "copies beside a weight"
+            assert self.ready_pods(status.canary.revision) > 0, "copies to no ready pod"
         assert weights == _asked(status), f"route {weights}, status asks for {_asked(status)}"
         if status.canary is not None and status.rollout is not None:
             share = weights.get(status.canary.revision, 0)
@@ -257,6 +264,9 @@ class Monitor:
     def _deleted(self, call: Call) -> None:
         carrying = {naming.child_name(self._ref.name, r) for r in self.route_weights()}
         live = self._cluster.live("HTTPRoute", self._ref.namespace, self._ref.name)
+        if live is not None:
+            copied = route.mirrored_by(live)
+            carrying |= {naming.child_name(self._ref.name, revision) for revision in copied}
         if live is not None and route.is_by_router(live):
             carrying.add(naming.router_name(self._ref.name))
         assert call.name not in carrying, f"{call.kind} {call.name} had traffic"

@@ -73,6 +73,7 @@ class Story:
     def __init__(
         self, seed: int, *, operators: int = 1, pods_fail: bool | None = None, gateway: bool = True
     ) -> None:
+        self.seed = seed
         self.random = Random(seed)
         self.gateway = gateway
         # A Service that exists is changed, not made, when traffic moves without a gateway: no quota refuses that.
@@ -126,6 +127,11 @@ class Story:
         elif chance < 0.4 and self.gateway:
             strategy = self._ab_test()
             metrics = [{"name": "error-rate"}, {"name": "invalid-rate"}, {"name": "latency-p50"}]
+        # Of a source of its own: what else happens under a seed stays the same.
+        apart = Random(f"{self.seed} shadow")
+        if self.gateway and apart.random() < 0.25:
+            percent, pause = apart.choice((20, 100)), apart.choice((0, 20, 60))
+            strategy["shadow"] = {"percent": percent, "pause": f"{pause}s"}
         return {
             **strategy,
             "analysis": {
@@ -319,6 +325,7 @@ class Story:
         replanned = {**self.rollout, "canary": steps}
         replanned.pop("blueGreen", None)
         replanned.pop("abTest", None)
+        replanned.pop("shadow", None)
         broken = {"serving": {"resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "1"}}}}
 
         def replan() -> None:

@@ -26,6 +26,7 @@ from canarium_operator.core.memory import is_memory
 from canarium_operator.core.naming import DEPLOYMENT_LABEL, FIELD_MANAGER, MANAGED_BY, ObjectRef
 from canarium_operator.errors import (
     ConflictError,
+    ForbiddenError,
     NotFoundError,
     RejectedError,
     TransientClusterError,
@@ -229,6 +230,17 @@ class KubernetesCluster:
         try:
             return await self._call("GET", path, f"read the analysis template {name}")
         except NotFoundError:
+            return None
+
+    async def gateway_class(self, namespace: str, name: str) -> Manifest | None:
+        """Read the GatewayClass of a Gateway; None where either of the two is not there, or may not be read."""
+        try:
+            path = f"{_GATEWAY}/namespaces/{namespace}/gateways/{name}"
+            gateway = await self._call("GET", path, f"read Gateway {namespace}/{name}")
+            of = gateway.get("spec", {}).get("gatewayClassName", "")
+            path = f"{_GATEWAY}/gatewayclasses/{of}"
+            return await self._call("GET", path, f"read GatewayClass {of}")
+        except (NotFoundError, ForbiddenError):
             return None
 
     async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:

@@ -76,7 +76,7 @@ def diff(
         if full or found is None or not _is_current(wanted, found):
             changes.append(Apply(manifest=wanted))
         if wanted["kind"] == "Deployment":
-            size = sizes[wanted["metadata"]["name"]]
+            size = sizes.get(wanted["metadata"]["name"], 1)
             if _replicas(found) < size:
                 changes.append(Scale(manifest=wanted, replicas=size))
     return (*changes, *_deletions(plan, live.values()))
@@ -123,6 +123,8 @@ def _is_over(plan: Plan, child: Manifest, kept: frozenset[str]) -> bool:
         return not plan.front
     if naming.ROUTER_LABEL in labels:
         return plan.router is None and not plan.keeps_router
+    if naming.SHADOW_LABEL in labels:
+        return plan.comparer is None
     if naming.PREVIEW_LABEL in labels:
         return plan.preview is None
     return labels.get(naming.REVISION_LABEL) not in kept

@@ -20,6 +20,8 @@ PREVIEW_LABEL: Final = f"{GROUP}/preview"
 """On the Service that leads to a canary before it has traffic."""
 ROUTER_LABEL: Final = f"{GROUP}/router"
 """On the objects of the router of a sticky A/B test."""
+SHADOW_LABEL: Final = f"{GROUP}/shadow"
+"""On the objects of the comparer of a shadow."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "canarium"}
 
 
@@ -67,6 +69,16 @@ def preview_name(name: str) -> str:
 def router_name(name: str) -> str:
     """Name of the router of a sticky A/B test; no revision is called `router`, since that is not hex."""
     return f"{name}-router"
+
+
+def comparer_name(name: str) -> str:
+    """Name of the comparer of a shadow; no revision is called `comparer`, since that is not hex."""
+    return f"{name}-comparer"
+
+
+def answers_name(name: str, side: str) -> str:
+    """Name of the Service that stands for the pods of one side of a shadow, `stable` or `shadow`."""
+    return f"{name}-{side}-ans"
 
 
 def object_labels(ref: ObjectRef) -> dict[str, str]:

@@ -47,8 +47,19 @@ class RouteState:
     """Accepted and ResolvedRefs are True for the route's present generation, at the gateway that the spec names."""
     message: str = ""
     """What the gateway says where it did not accept."""
+    mirrored: Mapping[str, int] = field(default_factory=dict)
+    """Revisions that get copies of requests, to their percent."""
     by_router: bool = False
     """It leads to the router of a sticky A/B test, with these weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayClass:
+    """What the class of the gateway says of itself."""
+
+    name: str
+    features: frozenset[str]
+    """`status.supportedFeatures`; empty: it publishes none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +80,8 @@ class Observed:
     """Ready pods of the router of a sticky A/B test."""
     has_router: bool = False
     """The router's Deployment exists."""
+    gateway_class: GatewayClass | None = None
+    """Of the gateway that the spec names; None: not looked at, or there is none."""
     strays: frozenset[str] = frozenset()
     """Revisions with pods that still run though their Deployment is gone."""
     memory: Memory | None = None

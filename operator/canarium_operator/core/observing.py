@@ -16,8 +16,14 @@ from canarium_operator.core import manifests, naming, pods
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory, read_memory
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.observation import LoadProblem, Observed, RouteState, Workload
-from canarium_operator.core.resources import front, route, router
+from canarium_operator.core.observation import (
+    GatewayClass,
+    LoadProblem,
+    Observed,
+    RouteState,
+    Workload,
+)
+from canarium_operator.core.resources import comparer, front, route, router
 from canarium_operator.core.revision import Revision
 
 _SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -44,7 +50,7 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
     pods_of: dict[str, list[Manifest]] = defaultdict(list)
     routers = [pod for pod in by_kind["Pod"] if router.is_router(pod)]
     for pod in by_kind["Pod"]:
-        if not router.is_router(pod):
+        if not router.is_router(pod) and not comparer.is_of_comparer(pod):
             pods_of[_revision_name(pod)].append(pod)
     workloads = {
         name: _workload(name, deployment, pods_of[name])
@@ -75,6 +81,15 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
         ),
         memory=memory,
         notes=tuple(notes),
+    )
+
+
+def read_gateway_class(manifest: Manifest) -> GatewayClass:
+    """Read what a GatewayClass can do; early releases of the Gateway API listed names, later ones objects."""
+    listed = manifest.get("status", {}).get("supportedFeatures") or []
+    features = (entry.get("name") if isinstance(entry, dict) else entry for entry in listed)
+    return GatewayClass(
+        name=manifest["metadata"]["name"], features=frozenset(filter(None, features))
     )
 
 
@@ -153,6 +168,7 @@ def _route_state(manifest: Manifest, spec: ModelDeploymentSpec | None) -> RouteS
         return RouteState(
             weights=weights,
             reached=route.reached_by(manifest),
+            mirrored=route.mirrored_by(manifest),
             by_router=route.is_by_router(manifest),
         )
     meta = manifest["metadata"]
@@ -164,6 +180,7 @@ def _route_state(manifest: Manifest, spec: ModelDeploymentSpec | None) -> RouteS
     return RouteState(
         weights=weights,
         reached=route.reached_by(manifest),
+        mirrored=route.mirrored_by(manifest),
         by_router=route.is_by_router(manifest),
         accepted=message == "",
         message=message,

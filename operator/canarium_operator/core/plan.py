@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from canarium_api.split import Split
 from canarium_api.status import ModelDeploymentStatus, RolloutStatus, Splitter
 from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
-from canarium_operator.core import ratio, routing, versions
+from canarium_operator.core import mirroring, ratio, routing, versions
 from canarium_operator.core.memory import Memory, last_good_ones, memory_of
+from canarium_operator.core.mirroring import ComparerPlan, Mirror
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
@@ -54,6 +55,10 @@ class Plan:
     """None: there is no router."""
     keeps_router: bool = False
     """The router that there is stays, although it is not made anew: requests may still be on their way to it."""
+    mirror: Mirror | None = None
+    """Who gets copies of requests; None: nobody."""
+    comparer: ComparerPlan | None = None
+    """None: there is no comparer."""
     preview: str | None = None
     """Revision that the Service `NAME-preview` leads to; None: there is no such Service."""
     front: frozenset[str] = frozenset()
@@ -64,7 +69,8 @@ class Plan:
     @property
     def reached(self) -> frozenset[str]:
         """Revisions that the route, or without a gateway the Service `NAME`, leads to in some way."""
-        return frozenset(self.weights or ()) | {rule.revision for rule in self.rules}
+        copied = {self.mirror.revision} if self.mirror is not None else set()
+        return frozenset(self.weights or ()) | {rule.revision for rule in self.rules} | copied
 
 
 def canary_replicas(weight: int, reserved: int, autoscaling: AutoscalingSpec) -> int:
@@ -187,6 +193,8 @@ def make_plan(
         split=routing.split(spec, status),
         router=routing.router(spec, status, known),
         keeps_router=routing.keeps_router(status, observed),
+        mirror=mirroring.mirror(spec, status, observed),
+        comparer=mirroring.comparer(spec, status, known),
         preview=preview,
         front=_front(spec, status, weights or {}, observed),
         has_front=observed.has_front,

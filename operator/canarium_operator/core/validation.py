@@ -45,6 +45,7 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
         *_model(spec),
         *_ratios(spec),
         *_test(spec),
+        *_shadow(spec),
         *_versions(spec),
         *validate_rollout(spec.rollout),
     ]
@@ -93,6 +94,14 @@ def _test(spec: ModelDeploymentSpec) -> list[Problem]:
         return []
     message = "without a gateway nothing tells users apart: set traffic.gateway, or use canary"
     return [Problem(field="spec.rollout.abTest", message=message)]
+
+
+def _shadow(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse a shadow where nothing could copy requests."""
+    if spec.rollout.shadow is None or spec.traffic.gateway is not None:
+        return []
+    message = "without a gateway nothing copies requests: set traffic.gateway, or remove the shadow"
+    return [Problem(field="spec.rollout.shadow", message=message)]
 
 
 def _resources(spec: ModelDeploymentSpec) -> list[Problem]:

@@ -18,6 +18,7 @@ from canarium_operator.core import naming
 from canarium_operator.core.assembling import assemble
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.observation import GatewayClass
 from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import ProbeFailure, RolloutInput, SignatureAnswer
@@ -58,6 +59,7 @@ def entry_of(
         "children": list(children),
         "templates": [[wide, name, spec] for (wide, name), spec in sorted(templates.items())],
         "rejection": list(rejection) if rejection is not None else None,
+        "gatewayClass": _gateway_class(given.observed.gateway_class),
         "readings": [_reading(query, reading) for query, reading in given.readings.items()],
         "gates": {name: asdict(answer) for name, answer in given.gate_answers.items()},
         "signatures": {
@@ -68,6 +70,10 @@ def entry_of(
         },
         "decided": decided.to_manifest(),
     }
+
+
+def _gateway_class(found: GatewayClass | None) -> dict[str, Any] | None:
+    return {"name": found.name, "features": sorted(found.features)} if found is not None else None
 
 
 def _reading(query: Query, reading: Reading) -> dict[str, Any]:
@@ -143,6 +149,8 @@ def replay(lines: Iterable[str]) -> Iterator[Replayed]:
 
 def _decide(entry: Mapping[str, Any]) -> ModelDeploymentStatus:
     rejection = entry["rejection"]
+    # Logs of older releases have none.
+    known = entry.get("gatewayClass")
     given = assemble(
         ObjectRef(**entry["ref"]),
         entry["object"],
@@ -151,6 +159,9 @@ def _decide(entry: Mapping[str, Any]) -> ModelDeploymentStatus:
         runtime_image=entry["runtimeImage"],
         templates={(wide, name): spec for wide, name, spec in entry["templates"]},
         rejection=(rejection[0], rejection[1]) if rejection is not None else None,
+        gateway_class=GatewayClass(name=known["name"], features=frozenset(known["features"]))
+        if known is not None
+        else None,
     )
     if isinstance(given, ModelDeploymentStatus):
         return given

@@ -187,6 +187,7 @@ class Planner:
                 weights=plan.weights or {},
                 reached=plan.reached,
                 accepted=True,
+                mirrored={plan.mirror.revision: plan.mirror.percent} if plan.mirror else {},
                 by_router=plan.split is not None,
             ),
             has_router=plan.router is not None,

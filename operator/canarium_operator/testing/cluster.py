@@ -82,6 +82,7 @@ class FakeCluster(FakeApiServer):
         self.silent: set[str] = set()
         """Revisions whose pods do not tell theirs."""
         self.templates: dict[tuple[str | None, str], Manifest] = {}
+        self.gateway_classes: dict[tuple[str, str], Manifest] = {}
         """AnalysisTemplates by namespace and name; namespace None: those of the whole cluster."""
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         """By namespace and name."""
@@ -199,6 +200,13 @@ class FakeCluster(FakeApiServer):
         """Give what `templates` holds."""
         await self._enter(call := Call("template", "AnalysisTemplate", name))
         found = self.templates.get((namespace, name))
+        self.after(call)
+        return found
+
+    async def gateway_class(self, namespace: str, name: str) -> Manifest | None:
+        """Give what `gateway_classes` holds."""
+        await self._enter(call := Call("gateway_class", "GatewayClass", name))
+        found = self.gateway_classes.get((namespace, name))
         self.after(call)
         return found
 

@@ -212,6 +212,12 @@ class Controllers:
         backends = {
             backend["name"] for rule in route["spec"]["rules"] for backend in rule["backendRefs"]
         }
+        backends |= {
+            entry["requestMirror"]["backendRef"]["name"]
+            for rule in route["spec"]["rules"]
+            for entry in rule.get("filters") or []
+            if "requestMirror" in entry
+        }
         missing = sorted(backends - services)
         answers = {
             "Accepted": self.route_refusal,

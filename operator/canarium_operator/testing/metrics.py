@@ -9,6 +9,7 @@ from datetime import datetime
 
 from canarium_api import metric_names
 from canarium_api.metric_names import PredictionStatus
+from canarium_api.shadow import SHADOW_CHECKS
 from canarium_operator.core import manifests, naming, pods
 from canarium_operator.core.resources import front, route, router
 from canarium_operator.core.rollout.queries import Query, QueryKind, Series, Vector
@@ -44,6 +45,8 @@ class Behaviour:
     """Share of requests that the server refuses as the client\'s mistake."""
     latency: float = 0.02
     """Seconds, of every request."""
+    mismatch_rate: float = 0.0
+    """Share of copied requests that it answers differently than stable, with another class."""
     custom: float | None = None
     """What any query that is not built in gives."""
 
@@ -103,6 +106,12 @@ class SimulatedTraffic(FakeMetrics):
                     self._count(revision, requests, now)
                 else:
                     self.lost += requests
+        for live in routes:
+            # Copies are of what stable answers, which is everything; nobody waits for their answers.
+            for revision, percent in route.mirrored_by(live).items():
+                if revision in ready:
+                    requests = self.requests_per_second * elapsed * percent / 100
+                    self._count(revision, requests, now)
 
     def _count(self, revision: str, requests: float, now: datetime) -> None:
         before = self._counts[revision][-1] if self._counts[revision] else _Counts()
@@ -115,12 +124,24 @@ class SimulatedTraffic(FakeMetrics):
         return self._counts[revision][index - 1] if index else _Counts()
 
     def _evaluate(self, query: Query) -> Vector:
+        if query.metric in SHADOW_CHECKS:
+            return self._compared(query)
         if query.kind is QueryKind.NUMBER:
             custom = self.behaviours.get(query.revisions[0], Behaviour()).custom
             return (Series(value=custom),) if custom is not None else ()
         return tuple(
             series for revision in query.revisions for series in self._counted(query, revision)
         )
+
+    def _compared(self, query: Query) -> Vector:
+        (revision,) = query.revisions
+        if not self._times[revision] or self._times[revision][0] > query.at:
+            return ()
+        first, last = (self._at(revision, query.at - query.look_back), self._at(revision, query.at))
+        pairs = last.requests - first.requests
+        rate = self.behaviours.get(revision, Behaviour()).mismatch_rate
+        values = {"trials": pairs, "events": pairs * rate, "query": rate}
+        return (Series(value=values[query.part]),)
 
     def _counted(self, query: Query, revision: str) -> list[Series]:
         if not self._times[revision] or self._times[revision][0] > query.at:

@@ -21,6 +21,7 @@ from canarium_operator.core.rollout.contract import due_probes
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, SignatureAnswer
 from canarium_operator.core.rollout.queries import Query, QueryFailure, QueryKind, Reading, Series
+from canarium_operator.core.rollout.shadow import with_checks
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.status import present
 from canarium_operator.testing.cluster import SIGNATURE
@@ -47,7 +48,7 @@ def make_spec(version: str = "1", **changes: Any) -> ModelDeploymentSpec:
             "analysis": {"interval": "30s", "minSamples": 100},
         },
     }
-    return ModelDeploymentSpec.from_manifest({**body, **changes})
+    return with_checks(ModelDeploymentSpec.from_manifest({**body, **changes}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +164,7 @@ class Scenario:
             weights=plan.weights or {},
             reached=plan.reached,
             accepted=accepted,
+            mirrored={plan.mirror.revision: plan.mirror.percent} if plan.mirror else {},
             by_router=plan.split is not None,
         )
         if self.spec.traffic.gateway is None and plan.front:
@@ -181,6 +183,7 @@ class Scenario:
                 has_router=plan.router is not None or plan.keeps_router,
                 router_ready=2 if ready and plan.router is not None else 0,
                 memory=plan.memory or self.observed.memory,
+                gateway_class=self.observed.gateway_class,
             ),
         )
 

@@ -41,6 +41,8 @@ def test_the_role_is_exactly_this() -> None:
         "autoscaling/horizontalpodautoscalers": "get list watch create patch delete",
         "policy/poddisruptionbudgets": "get list watch create patch delete",
         "gateway.networking.k8s.io/httproutes": "get list watch create patch delete",
+        "gateway.networking.k8s.io/gateways": "get",
+        "gateway.networking.k8s.io/gatewayclasses": "get",
         "pods": "list watch",
         "discovery.k8s.io/endpointslices": "list watch",
         "events": "create",

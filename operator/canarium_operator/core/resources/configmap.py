@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from canarium_api import quantity
-from canarium_api.runtime_config import RuntimeConfig
+from canarium_api.runtime_config import ANSWERS_PORT, RuntimeConfig
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
@@ -41,6 +41,8 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         drain_timeout=serving.drain_timeout,
         drain_delay=DRAIN_DELAY,
         warmup_requests=model.warmup.requests,
+        # Always: a shadow must not restart the pods of the revision that it is compared with.
+        answers_port=ANSWERS_PORT,
     )
 
 

@@ -9,6 +9,7 @@ from canarium_operator.core.memory import make_memory
 from canarium_operator.core.plan import Plan, RevisionPlan
 from canarium_operator.core.resources import (
     autoscaler,
+    comparer,
     configmap,
     disruption,
     front,
@@ -36,6 +37,8 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     if plan.front:
         children.append(front.make_front(plan.ref, plan.front))
     children += [child for planned in others for child in _of_revision(plan, planned)]
+    if plan.comparer is not None:
+        children += comparer.make_comparer(plan.ref, plan.comparer)
     if plan.preview is not None:
         children.append(service.make_preview(plan.ref, plan.preview))
     if plan.memory is not None:

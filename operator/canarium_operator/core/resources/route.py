@@ -12,6 +12,7 @@ from canarium_api.split import HEADER, Split
 from canarium_api.v1alpha1 import GatewayRef, TrafficSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import GATEWAY_API_VERSION, Manifest
+from canarium_operator.core.mirroring import Mirror
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.plan import Plan
 from canarium_operator.core.resources import metadata, service
@@ -60,7 +61,7 @@ def make_route(plan: Plan, weights: Mapping[str, int]) -> Manifest:
             "hostnames": hostnames(ref, plan.spec.traffic),
             "rules": [
                 *(_by_header(ref, rule, timeout) for rule in plan.rules),
-                _for_all(ref, weights, timeout)
+                _for_all(ref, weights, timeout, plan.mirror)
                 if plan.split is None
                 else _by_router(ref, plan.split, timeout),
             ],
@@ -83,15 +84,34 @@ def _timeouts(timeout: timedelta) -> Manifest:
     return {"request": f"{math.ceil(timeout.total_seconds())}s"}
 
 
-def _for_all(ref: ObjectRef, weights: Mapping[str, int], timeout: timedelta) -> Manifest:
+def _for_all(
+    ref: ObjectRef, weights: Mapping[str, int], timeout: timedelta, mirror: Mirror | None
+) -> Manifest:
     return {
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+        **({"filters": [_mirror(ref, mirror)]} if mirror is not None else {}),
         "backendRefs": [
             _backend(naming.child_name(ref.name, revision), weight)
             for revision, weight in weights.items()
         ],
         "timeouts": _timeouts(timeout),
     }
+
+
+def _mirror(ref: ObjectRef, mirror: Mirror) -> Manifest:
+    """Copy requests to a revision; the answers are thrown away by the gateway."""
+    request: Manifest = {
+        "backendRef": {
+            "group": "",
+            "kind": "Service",
+            "name": naming.child_name(ref.name, mirror.revision),
+            "port": service.PORT,
+        }
+    }
+    if mirror.percent < 100:
+        # Left out for all: a gateway may know mirrors, but not shares of them.
+        request["percent"] = mirror.percent
+    return {"type": "RequestMirror", "requestMirror": request}
 
 
 def _by_router(ref: ObjectRef, split: Split, timeout: timedelta) -> Manifest:
@@ -151,13 +171,28 @@ def is_by_router(route: Manifest) -> bool:
 
 
 def reached_by(route: Manifest) -> frozenset[str]:
-    """Read which revisions a route leads to in any rule, be it through the router."""
-    return frozenset(
+    """Read which revisions a route leads to in any rule, be it through the router or with copies of requests."""
+    return frozenset(mirrored_by(route)) | frozenset(
         revision
         for rule in route.get("spec", {}).get("rules") or []
         for revision, weight in _weights_of_rule(route, rule)
         if weight > 0
     )
+
+
+def mirrored_by(route: Manifest) -> dict[str, int]:
+    """Read which revisions get copies of requests, and of what percent."""
+    prefix = naming.child_name(route["metadata"]["name"], "")
+    mirrors = [
+        entry["requestMirror"]
+        for rule in route.get("spec", {}).get("rules") or []
+        for entry in rule.get("filters") or []
+        if entry.get("requestMirror")
+    ]
+    return {
+        mirror["backendRef"]["name"].removeprefix(prefix): mirror.get("percent", 100)
+        for mirror in mirrors
+    }
 
 
 def _weights_of_rule(route: Manifest, rule: Manifest) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ from typing import Final
 from canarium_api.analysis import AnalysisSpec, MetricSpec
 from canarium_api.duration import approximate_duration
 from canarium_api.evidence import Evidence
+from canarium_api.shadow import FLIP_RATE, MISMATCH_RATE, SHADOW_CHECKS
 from canarium_api.status import Check, Verdict
 from canarium_operator.core.rollout import promql
 from canarium_operator.core.rollout.comparison import (
@@ -21,7 +22,7 @@ from canarium_operator.core.rollout.comparison import (
     Level,
     compare,
 )
-from canarium_operator.core.rollout.measurement import Measured, measure
+from canarium_operator.core.rollout.measurement import Measured, Share, measure
 from canarium_operator.core.rollout.queries import (
     Query,
     Reading,
@@ -33,10 +34,13 @@ from canarium_operator.core.rollout.queries import (
     templates,
     window,
 )
-from canarium_operator.core.statistics import correction, evidence
+from canarium_operator.core.statistics import correction, evidence, proportions
 
 BEYOND_QUANTILE: Final = 10
 """Requests beyond a quantile that make it worth holding against a fixed limit."""
+PAIRED: Final = frozenset({MISMATCH_RATE, FLIP_RATE})
+"""Checks of pairs of answers: one count of the shadow, held against a limit by a confidence sequence."""
+_UNTOLD: Final = "the comparer has told nothing yet: see whether its pod is ready, and whether Prometheus reads it"
 DEFAULT_LATENCY_TOLERANCE: Final = 0.010
 """Seconds. Quantiles of a histogram are no finer than its buckets, so a ratio alone would fail 1 ms against 2 ms."""
 _DEFAULT_EFFECTS: Final = {promql.ERROR_RATE: 0.01, promql.INVALID_RATE: 0.05}
@@ -165,7 +169,8 @@ def _judge_alone(
     needed = draft.needed or 0
     samples = canary.samples if canary is not None else None
     if samples is None and (needed > 0 or canary is None):
-        return _with(draft, Verdict.NO_DATA, "no series of the canary's requests in Prometheus yet")
+        message = "no series of the canary's requests in Prometheus yet"
+        return _with(draft, Verdict.NO_DATA, _UNTOLD if metric.name in PAIRED else message)
     carried = (draft.total_samples or 0) - (draft.samples or 0)
     counted = math.floor(samples or 0)
     draft = draft.model_copy(update={"samples": counted, "total_samples": carried + counted})
@@ -187,10 +192,11 @@ def _judge_alone(
         return _with(
             draft.model_copy(update={"eta": eta}),
             Verdict.TOO_FEW_SAMPLES,
-            f"canary answered {counted} of {needed} requests{_about(eta, draft.measured_at)}",
+            f"{_progress(metric, counted, needed)}{_about(eta, draft.measured_at)}",
         )
     if value is None:
-        return _with(draft, Verdict.NO_DATA, "the query returned no data for the canary")
+        message = "the query returned no data for the canary"
+        return _with(draft, Verdict.NO_DATA, _UNTOLD if metric.name in SHADOW_CHECKS else message)
     if is_relative(metric):
         answered = math.floor(stable.samples or 0) if stable is not None else 0
         if answered < needed:
@@ -198,14 +204,59 @@ def _judge_alone(
             return _with(draft, Verdict.TOO_FEW_SAMPLES, message)
         if draft.baseline is None:
             return _with(draft, Verdict.NO_DATA, "no value of the stable revision to compare with")
+    if metric.name in PAIRED and isinstance(canary, Share):
+        return _held_against(draft, metric, canary, _level(spec))
     broken = _broken_limits(metric, value, draft.baseline)
     if broken:
         return _with(draft, Verdict.FAIL, "; ".join(broken), failures=draft.failures + 1)
     return _with(draft, Verdict.PASS, _praise(metric, draft))
 
 
+def _progress(metric: MetricSpec, counted: int, needed: int) -> str:
+    if metric.name in PAIRED:
+        return f"{counted} of {needed} pairs of answers were compared"
+    return f"canary answered {counted} of {needed} requests"
+
+
+def _held_against(draft: Check, metric: MetricSpec, share: Share, level: Level) -> Check:
+    """Hold a share of pairs against its limits: it passes and fails when a confidence sequence says so.
+
+    The p-value is that of "the rate is what the limit allows": one over the martingale at the limit, which is valid at
+    every look (Ville 1939), times the number of checks (Bonferroni).
+    """
+    low, high = proportions.rate_interval(share.events, share.trials, level.alpha / level.checks)
+    draft = draft.model_copy(update={"interval": [_shown(low), _shown(high)]})
+    limits = [limit for limit in (metric.min, metric.max) if limit is not None]
+    inside = (metric.min is None or low >= metric.min) and (
+        metric.max is None or high <= metric.max
+    )
+    outside = (metric.max is not None and low > metric.max) or (
+        metric.min is not None and high < metric.min
+    )
+    if inside:
+        return _with(draft, Verdict.PASS, _praise(metric, draft))
+    if outside:
+        log = max(proportions.log_martingale(share.events, share.trials, limit) for limit in limits)
+        p_value = _shown(min(1.0, level.checks * math.exp(-log)))
+        broken = _broken_limits(metric, share.events / share.trials, None)
+        draft = draft.model_copy(update={"p_value": p_value})
+        words = f"{'; '.join(broken)} ({_chance_words(p_value)}, {draft.samples} pairs)"
+        return _with(draft, Verdict.FAIL, words, failures=draft.failures + 1)
+    edges = f"{format_value(metric.name, low)} to {format_value(metric.name, high)}"
+    allowed = " and ".join(format_value(metric.name, limit) for limit in limits)
+    return _with(
+        draft,
+        Verdict.TOO_FEW_SAMPLES,
+        f"after {draft.samples} pairs the rate may be {edges}, which is not clear of the limit of {allowed} yet",
+    )
+
+
 def _level(spec: AnalysisSpec) -> Level:
-    tested = [m for m in spec.metrics if is_sequential(with_defaults(m)) and not m.dry_run]
+    tested = [
+        m
+        for m in spec.metrics
+        if (is_sequential(with_defaults(m)) or m.name in PAIRED) and not m.dry_run
+    ]
     return Level(alpha=spec.alpha, power=spec.power, checks=max(len(tested), 1))
 
 
@@ -418,7 +469,7 @@ def format_value(name: str, value: float) -> str:
     """Write a value in the unit of its check: `0.8%`, `38.2ms`, or the plain number."""
     if promql.LATENCY.match(name):
         return f"{value:.3g}s" if abs(value) >= 1 else f"{value * 1000:.3g}ms"
-    if name in (promql.ERROR_RATE, promql.INVALID_RATE):
+    if name in (promql.ERROR_RATE, promql.INVALID_RATE, *PAIRED):
         return f"{value * 100:.3g}%"
     return f"{value:.4g}"
 

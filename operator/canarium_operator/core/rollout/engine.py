@@ -20,7 +20,8 @@ from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import RevisionStatus, RolloutStatus, VersionState
 from canarium_operator.core import versions
 from canarium_operator.core.plan import splitter_of
-from canarium_operator.core.rollout import capacity, contract, fixed, holds, replicas
+from canarium_operator.core.revision import Revision
+from canarium_operator.core.rollout import capacity, contract, fixed, holds, replicas, shadow
 from canarium_operator.core.rollout.bootstrap import first_deployment, nothing_to_bring_up
 from canarium_operator.core.rollout.commands import obey
 from canarium_operator.core.rollout.contract import with_signatures
@@ -117,12 +118,27 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
     if unknown is not None:
         return Reason.AWAITING_SIGNATURE, unknown
     failure = failure_of(status, wanted)
+    unmirrored = shadow.stalled(given)
+    if unmirrored is not None and failure is None and _is_new(given, wanted):
+        return Reason.MIRROR_UNSUPPORTED, unmirrored
     if failure is None or status.canary is not None or status.draining:
         return None
     return (
         Reason(failure.reason),
         f"{wanted.display} failed at {failure.failed_at:%Y-%m-%d %H:%M:%SZ}: {failure.message}. "
         f"{display(status.stable)} serves. Change the spec, or set the annotation canarium.dev/retry to a new value.",
+    )
+
+
+def _is_new(given: RolloutInput, wanted: Revision) -> bool:
+    """Tell whether the spec names a revision that goes, or would go, through the steps of the strategy."""
+    rollout, stable = given.status.rollout, given.status.stable
+    if rollout is not None:
+        return rollout.strategy != Strategy.DIRECT
+    return (
+        stable is not None
+        and wanted.name != stable.revision
+        and not went_before(given, wanted.name)
     )
 
 
@@ -209,6 +225,9 @@ def _start_rollout(given: RolloutInput) -> Decision | None:
     held = holds.waits(given, RESYNC)
     if held is not None and not (back and held.blocked_on == Reason.FROZEN):
         return None if status.draining else held  # what drains goes on draining
+    unmirrored = shadow.refused(given)
+    if unmirrored is not None and not back:
+        return None if status.draining else unmirrored
     strategy = Strategy.DIRECT if back else strategy_of(given.spec.rollout)
     weights = [step.weight for step in steps_of(given.spec.rollout, strategy)]
     workload = given.observed.workload(status.stable.revision)

@@ -12,6 +12,7 @@ from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import Reason
 from canarium_api.duration import format_duration
 from canarium_api.status import Check, RevisionStatus, RolloutStatus, Splitter, Verdict
+from canarium_operator.core.observation import RouteState
 from canarium_operator.core.plan import splitter_of
 from canarium_operator.core.rollout import (
     analysis,
@@ -21,6 +22,7 @@ from canarium_operator.core.rollout import (
     gate,
     holds,
     replicas,
+    shadow,
     webhooks,
 )
 from canarium_operator.core.rollout.endings import promote, roll_back
@@ -41,6 +43,7 @@ from canarium_operator.core.rollout.inputs import (
 from canarium_operator.core.rollout.queries import Query, Subject, is_due
 from canarium_operator.core.rollout.strategy import (
     TESTED,
+    UNSEEN,
     Step,
     StepKind,
     Strategy,
@@ -54,6 +57,7 @@ MIN_WAIT: Final = timedelta(milliseconds=100)
 _INCONCLUSIVE: Final = (Verdict.TOO_FEW_SAMPLES, Verdict.NO_DATA)
 _UNSEEN: Final = {
     StepKind.PREVIEW: "it is reached by the preview header and Service alone",
+    StepKind.SHADOW: "it gets copies of requests, and users get stable's answers",
 }
 """What a step without a weight of its own means for users."""
 
@@ -61,7 +65,10 @@ _UNSEEN: Final = {
 def _carried(given: RolloutInput) -> str:
     """Say what the canary gets in the present step."""
     step, test = current_step(given), given.spec.rollout.ab_test
+    shadowed = given.spec.rollout.shadow
     match step.kind:
+        case StepKind.SHADOW if shadowed is not None:
+            return f"copies of {shadowed.percent}% of the requests go"
         case StepKind.PREVIEW:
             return "the preview's requests go"
         case StepKind.MATCH if test is not None:
@@ -73,8 +80,8 @@ def _carried(given: RolloutInput) -> str:
 
 
 def _goal(step: Step) -> str:
-    if step.kind is StepKind.PREVIEW:
-        return "the preview"
+    if step.kind in UNSEEN:
+        return "the preview" if step.kind is StepKind.PREVIEW else "the shadow"
     return "the A/B test" if step.kind in TESTED else f"{step.weight}%"
 
 
@@ -155,6 +162,7 @@ def carry_out_steps(given: RolloutInput) -> Decision | None:
         or _model_cannot_load(given, status.canary)
         or contract.refused(given)
         or _capacity_lost(given, status.canary, status.rollout)
+        or shadow.refused(given)
         or _measured(given, status.canary, status.rollout)
     )
 
@@ -172,6 +180,9 @@ def _replanned(given: RolloutInput, rollout: RolloutStatus) -> Decision | None:
         return None
     earned = [n for n, weight in enumerate(weights, start=1) if weight <= rollout.weight]
     step = earned[-1] if earned else 1
+    if weights[step - 1] == 0:
+        # Of several steps without a weight, none is passed over.
+        step = min(step, rollout.step)
     changed = rollout.model_copy(
         update={
             "splitter": splitter_of(given.spec),
@@ -321,8 +332,8 @@ def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
             moved = f"{place}: {_carried(given)} to {display(canary)}"
         return transition(
             given,
-            Reason.CANARY_PREPARED if step.kind is StepKind.PREVIEW else Reason.WEIGHT_CHANGED,
-            prepared if step.kind is StepKind.PREVIEW else moved,
+            Reason.CANARY_PREPARED if step.kind in UNSEEN else Reason.WEIGHT_CHANGED,
+            prepared if step.kind in UNSEEN else moved,
             rollout=rollout.model_copy(update={"weight": target, "prepared_step": rollout.step}),
             waiting_since=given.now,
         )
@@ -368,6 +379,7 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
             or given.spec.traffic.gateway is None
             or canary.revision in route.reached
         )
+        and _is_copied(given, route) == (current_step(given).kind is StepKind.SHADOW)
     )
     if carried:
         fresh = [analysis.renew(check) for check in rollout.checks]
@@ -398,6 +410,15 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
         blocked_on=Reason.AWAITING_ROUTE,
         waiting=f"{unrouted(given, f'{rollout.weight}% yet')}{': ' + note if note else ''}, until {clock(deadline)}",
     )
+
+
+def _is_copied(given: RolloutInput, route: RouteState) -> bool:
+    """Tell whether the canary gets copies of as many requests as its shadow's step asks for, or of any in another."""
+    canary, asked = given.status.canary, given.spec.rollout.shadow
+    percent = route.mirrored.get(canary.revision, 0) if canary is not None else 0
+    if current_step(given).kind is not StepKind.SHADOW or asked is None:
+        return percent > 0
+    return percent == asked.percent
 
 
 def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:

@@ -1,8 +1,8 @@
 """Strategies as lists of steps: whatever `spec.rollout` names, the engine carries out the same kind of step.
 
 A canary of weights is its steps; blue-green is a step without traffic and a switch; an A/B test is a step that its
-result ends, and a switch. A strategy with something of its own to do adds a field to `Step`, and the rule that reads
-it.
+result ends, and a switch; a shadow is a step before any of these. A strategy with something of its own to do adds a
+field to `Step`, and the rule that reads it.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from typing import Final
 from canarium_api.abtest import AbTestSpec
 from canarium_api.analysis import MetricSpec
 from canarium_api.rollout import DEFAULT_STEPS, BlueGreenSpec, CanaryStep, RolloutSpec
+from canarium_api.shadow import SHADOW_CHECKS, ShadowSpec
 from canarium_api.status import RolloutStatus
 from canarium_operator.core.rollout.queries import templates
 
@@ -34,6 +35,8 @@ class StepKind(StrEnum):
 
     SPLIT = "split"
     """By weight."""
+    SHADOW = "shadow"
+    """By copies of requests, whose answers nobody gets."""
     PREVIEW = "preview"
     """By the preview header and Service alone."""
     MATCH = "match"
@@ -42,6 +45,8 @@ class StepKind(StrEnum):
     """By a hash of the user's key, in a router. An A/B test."""
 
 
+UNSEEN: Final = frozenset({StepKind.SHADOW, StepKind.PREVIEW})
+"""Kinds of step in which no user gets an answer of the canary by chance."""
 TESTED: Final = frozenset({StepKind.MATCH, StepKind.STICKY})
 """Kinds of step that end by the result of an A/B test."""
 
@@ -85,11 +90,23 @@ def steps_of(spec: RolloutSpec, strategy: str) -> tuple[Step, ...]:
         case Strategy.DIRECT:
             return (Step(weight=100, size=100, metrics=()),)
         case Strategy.BLUE_GREEN if spec.blue_green is not None:
-            return _blue_green(spec.blue_green)
+            steps = _blue_green(spec.blue_green)
         case Strategy.AB_TEST if spec.ab_test is not None:
-            return _ab_test(spec, spec.ab_test)
+            steps = _ab_test(spec, spec.ab_test)
         case _:
-            return _canary(spec)
+            steps = _canary(spec)
+    return steps if spec.shadow is None else (_shadow(spec.shadow), *steps)
+
+
+def _shadow(shadow: ShadowSpec) -> Step:
+    return Step(
+        weight=0,
+        size=shadow.percent,
+        pause=shadow.pause,
+        approval=shadow.approval,
+        metrics=shadow.metrics,
+        kind=StepKind.SHADOW,
+    )
 
 
 def _canary(spec: RolloutSpec) -> tuple[Step, ...]:
@@ -165,9 +182,10 @@ def step_at(spec: RolloutSpec, rollout: RolloutStatus) -> Step:
 
 
 def metrics_of(spec: RolloutSpec, step: Step) -> list[MetricSpec]:
-    """Give the checks that gate a step."""
+    """Give the checks that gate a step. Those that compare a shadow's answers have nothing to say in any other."""
     return [
         metric
         for metric in spec.analysis.metrics
-        if step.metrics is None or metric.name in step.metrics
+        if (step.metrics is None or metric.name in step.metrics)
+        and (step.kind is StepKind.SHADOW or metric.name not in SHADOW_CHECKS)
     ]

@@ -7,6 +7,7 @@ from typing import Final
 from canarium_api import metric_names
 from canarium_api.analysis import MetricSpec
 from canarium_api.rollout import RolloutSpec
+from canarium_api.shadow import SHADOW_CHECKS
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.rollout import analysis, holds, promql, queries
 from canarium_operator.core.rollout.queries import has_limit
@@ -19,7 +20,10 @@ def validate_rollout(spec: RolloutSpec) -> list[Problem]:
     """Check how a new revision takes over."""
     problems = []
     for index, metric in enumerate(spec.analysis.metrics):
-        problems += _metric(metric, f"{_ANALYSIS}[{index}]")
+        field = f"{_ANALYSIS}[{index}]"
+        problems += _metric(metric, field)
+        if metric.name in SHADOW_CHECKS:
+            problems += _of_shadow(spec, metric, field)
     return [*problems, *_names(spec), *_goals(spec), *_freezes(spec)]
 
 
@@ -42,6 +46,21 @@ def _metric(metric: MetricSpec, field: str) -> list[Problem]:
         camel = re.sub(r"_(.)", lambda m: m[1].upper(), name)
         problems += _template(metric, template, f"{field}.{part}{camel}")
     return problems
+
+
+def _of_shadow(spec: RolloutSpec, metric: MetricSpec, field: str) -> list[Problem]:
+    """Refuse a check of a shadow where there is none, and limits that compare what is a comparison already."""
+    if spec.shadow is None:
+        message = f"{metric.name} compares the answers of a shadow: add rollout.shadow, or remove the check"
+        return [Problem(field=f"{field}.name", message=message)]
+    against = {"minEffect": metric.min_effect, "maxIncrease": metric.max_increase}
+    against["maxRatio"] = metric.max_ratio
+    message = f"{metric.name} compares with stable already: use max or min"
+    return [
+        Problem(field=f"{field}.{name}", message=message)
+        for name, limit in against.items()
+        if limit is not None
+    ]
 
 
 def _query(metric: MetricSpec, field: str) -> list[Problem]:
@@ -89,6 +108,8 @@ def _names(spec: RolloutSpec) -> list[Problem]:
     if spec.blue_green is not None:
         lists.append(("blueGreen.beforeSwitch", spec.blue_green.before_switch.metrics))
         lists.append(("blueGreen.afterSwitch", spec.blue_green.after_switch.metrics))
+    if spec.shadow is not None:
+        lists.append(("shadow", spec.shadow.metrics))
     known = [metric.name for metric in spec.analysis.metrics]
     return [
         Problem(

@@ -94,11 +94,15 @@ def rate_interval(events: float, trials: float, alpha: float) -> tuple[float, fl
 
 def excludes(events: float, trials: float, rate: float, alpha: float) -> bool:
     """Tell whether the confidence sequence of `rate_interval` leaves a rate out."""
+    return log_martingale(events, trials, rate) >= math.log(1 / alpha)
+
+
+def log_martingale(events: float, trials: float, rate: float) -> float:
+    """Give the logarithm of the martingale of `rate_interval`: evidence against a rate, 0 at the beginning."""
     if trials <= 0:
-        return False
+        return 0.0
     events = min(max(events, 0.0), trials)
-    log = _log_martingale(_log_marginal(events, trials), events, trials, rate)
-    return log >= math.log(1 / alpha)
+    return _log_martingale(_log_marginal(events, trials), events, trials, rate)
 
 
 def difference_interval(
