@@ -65,7 +65,7 @@ verify: $(STAMP) ## fail when generated files are stale
 
 # --- the real things
 
-.PHONY: isolate cluster cluster-down e2e kills lifecycle test ci demo bench
+.PHONY: isolate cluster cluster-down e2e kills lifecycle test ci demo bench bench-scale
 isolate: $(STAMP) ## install operator and runtime alone: neither may bring the other's libraries
 	$(BIN)/python tests/isolation.py
 cluster: system ## bring the test cluster up and load both images; CLUSTER=name
@@ -88,5 +88,7 @@ test: unit sim e2e lifecycle ## everything: quick tests, simulation, real cluste
 ci: lint types arch verify isolate test ## what .ci/run runs
 demo: system ## watch a good version promoted and a bad one taken back
 	@$(BIN)/python -m canarium_demo $(ARGS)
+bench-scale: system ## one operator, 1000 ModelDeployments, pods by kwok; ARGS="--objects 100 --rollouts 20"
+	$(BIN)/python -m benchmarks.scale.run $(ARGS)
 bench: system ## compare the runtime with MLServer; see benchmarks/README.md
 	$(BIN)/python benchmarks/runtime/compare.py $(ARGS)

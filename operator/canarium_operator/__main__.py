@@ -57,7 +57,9 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connect(kubeconfig))
+        client = await stack.enter_async_context(
+            connect(kubeconfig, on_request=telemetry.count_request)
+        )
         # The workers are made below, since their passes need the cluster, which needs this.
         cache = ChildCache(
             client, CHILD_RESOURCES, settings.namespaces, on_change=lambda ref: workers.wake(ref)

@@ -23,6 +23,11 @@ RECONCILE_SECONDS = Histogram(
 TRANSITIONS = Counter(
     "canarium_transitions", "Transitions of rollouts, by reason.", [*_OBJECT, "reason"]
 )
+KUBERNETES_REQUESTS = Counter(
+    "canarium_kubernetes_requests",
+    "Requests to the API server, without those of the watch of ModelDeployments.",
+    ["verb", "resource"],
+)
 WEIGHT = Gauge(
     "canarium_rollout_weight", "Percent of the traffic that the canary shall have.", _OBJECT
 )
@@ -30,6 +35,11 @@ STEP = Gauge("canarium_rollout_step", "Step of the rollout, from 1; 0 without on
 READY = Gauge("canarium_ready", "1 while the revision of the spec fully serves.", _OBJECT)
 STALLED = Gauge("canarium_stalled", "1 while nothing more will happen by itself.", _OBJECT)
 CHECK_VALUE = Gauge("canarium_check_value", "Latest value of a check.", [*_OBJECT, "check", "role"])
+
+
+def count_request(verb: str, resource: str) -> None:
+    """Count a request to the API server."""
+    KUBERNETES_REQUESTS.labels(verb, resource).inc()
 
 
 @contextlib.contextmanager
