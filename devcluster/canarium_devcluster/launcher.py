@@ -43,10 +43,12 @@ def up(
     fresh: bool = False,
     gateway: str = gateways.DEFAULT,
     also: Sequence[str] = (),
+    controller_flags: Sequence[str] = (),
 ) -> Cluster:
     """Bring a cluster up, or repair one that runs; returns when all add-ons are ready.
 
-    ``also`` names implementations from ``gateways.BESIDE``.
+    ``also`` names implementations from ``gateways.BESIDE``. ``controller_flags`` go to the controller
+    manager of a node that is started, after our own and hence before them.
     """
     chosen = _chosen(gateway, also)
     _check_machine(workshop, chosen)
@@ -58,7 +60,7 @@ def up(
             node.wipe(mine)
         extras = _build(workshop, mine.addresses, chosen)
         began = time.monotonic()
-        _start(workshop, mine)
+        _start(workshop, mine, controller_flags)
         since = _since(mine)
         api = _api(mine)
         _step(workshop, began, "API server ready")
@@ -152,14 +154,14 @@ def _build(
     return addons.prepare(workshop, where, *chosen)
 
 
-def _start(workshop: Workshop, mine: Cluster) -> None:
+def _start(workshop: Workshop, mine: Cluster, controller_flags: Sequence[str]) -> None:
     groups = workshop.builder.ensure_all()
     if mine.node() is not None:
         workshop.progress.say(f"The cluster '{mine.name}' runs; checking it.")
         if node.outdated(mine, groups):
             workshop.progress.say("It runs older binaries; `down` and `up` bring the new ones.")
         return
-    node.install(mine, groups, workshop.component_image("pause"))
+    node.install(mine, groups, workshop.component_image("pause"), controller_flags)
     node.start(mine)
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from canarium_devcluster import binaries, images
@@ -17,7 +17,12 @@ _STATE_OF_ETCD = ("etcd", "kubelet", "varlog")
 _SECONDS = 60
 
 
-def install(cluster: Cluster, groups: Mapping[str, Path], pause: images.Image) -> None:
+def install(
+    cluster: Cluster,
+    groups: Mapping[str, Path],
+    pause: images.Image,
+    controller_flags: Sequence[str] = (),
+) -> None:
     """Give the cluster its binaries, its configuration and its kubectl.
 
     Hard links keep the binaries when the cache drops them, without taking place twice.
@@ -29,7 +34,8 @@ def install(cluster: Cluster, groups: Mapping[str, Path], pause: images.Image) -
     link = cluster.bin / "kubectl"
     link.unlink(missing_ok=True)
     link.symlink_to("devcluster")
-    write_json(cluster.config_file, cluster.config(pause.name))
+    config = {**cluster.config(pause.name), "controllerManagerFlags": list(controller_flags)}
+    write_json(cluster.config_file, config)
     write_json(_keys_file(cluster), _keys(groups))
     cluster.kubectl.write_text(
         "#!/bin/sh\n"

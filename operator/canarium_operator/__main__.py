@@ -23,6 +23,7 @@ from canarium_operator.adapters.kubernetes_cluster import (
     connect,
 )
 from canarium_operator.adapters.kubernetes_watch import ChildCache
+from canarium_operator.adapters.object_memory import ObjectMemory
 from canarium_operator.adapters.prometheus import PrometheusMetrics
 from canarium_operator.adapters.webhooks import HttpWebhooks
 from canarium_operator.core.naming import ObjectRef
@@ -64,7 +65,10 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
         cache = ChildCache(
             client, CHILD_RESOURCES, settings.namespaces, on_change=lambda ref: workers.wake(ref)
         )
-        cluster = KubernetesCluster(client, timeout=settings.kube_timeout, cache=cache)
+        objects = ObjectMemory()
+        cluster = KubernetesCluster(
+            client, timeout=settings.kube_timeout, cache=cache, objects=objects
+        )
         reconciler = Reconciler(
             cluster,
             PrometheusMetrics(settings.prometheus_url, timeout=settings.prometheus_timeout),
@@ -87,7 +91,7 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
         log.info("watching %s", ", ".join(settings.namespaces) or "all namespaces")
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(cache.run(), name="cache")
-            await handlers.watch(settings, workers.wake, stop)
+            await handlers.watch(settings, workers.wake, stop, objects=objects)
             keeping.cancel()
 
 

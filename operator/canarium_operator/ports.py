@@ -30,15 +30,22 @@ class EventRecord:
 class Cluster(Protocol):
     """The Kubernetes API, as far as the operator uses it. Methods raise `errors.ClusterError`s alone."""
 
-    async def get(self, ref: ObjectRef) -> Manifest | None:
-        """Read a ModelDeployment from the API server itself, never from a cache; None where there is none."""
-
-    async def children(self, ref: ObjectRef, *, fresh: bool = False) -> Sequence[Manifest]:
-        """List all objects labelled as children, pods included, of every kind that the operator makes.
+    async def get(self, ref: ObjectRef, *, fresh: bool = False) -> Manifest | None:
+        """Read a ModelDeployment; None where there is none.
 
         What others changed a moment ago may be missing, what this process wrote is there. `fresh` asks the API server
         itself. Nothing in the answer may be changed.
         """
+
+    async def children(self, ref: ObjectRef) -> Sequence[Manifest]:
+        """List all objects labelled as children, pods included, of every kind that the operator makes.
+
+        What others changed a moment ago may be missing, what this process wrote is there. Nothing in the answer may be
+        changed.
+        """
+
+    async def reread(self, manifest: Manifest) -> Manifest | None:
+        """Read a child from the API server itself; None where there is none of its kind and name."""
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply with force, under the operator's field manager.

@@ -6,7 +6,7 @@ is idempotent. The operator may therefore die between any two lines: the next pa
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,18 +14,20 @@ from typing import Any, Final
 from canarium_api import API_VERSION, KIND
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import ModelDeploymentStatus, Transition
+from canarium_operator.core import manifests
 from canarium_operator.core.assembling import assemble
+from canarium_operator.core.deciding import decide
 from canarium_operator.core.diff import Apply, Change, Delete, Scale, diff
 from canarium_operator.core.mirroring import shadowed_gateway
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.notifications import messages
 from canarium_operator.core.observation import GatewayClass
 from canarium_operator.core.observing import read_gateway_class
-from canarium_operator.core.plan import make_plan
+from canarium_operator.core.plan import Plan, make_plan
 from canarium_operator.core.resources.desired import desired_children
+from canarium_operator.core.resources.front import is_front
 from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.contract import Probe, due_probes
-from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import (
     Decision,
     ProbeFailure,
@@ -35,7 +37,6 @@ from canarium_operator.core.rollout.inputs import (
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.rollout.webhooks import due_gates, question
-from canarium_operator.core.status import present
 from canarium_operator.core.templates import TemplateKey, references_of
 from canarium_operator.errors import (
     ClusterError,
@@ -56,6 +57,8 @@ ANNOUNCE_RETRY: Final = timedelta(seconds=10)
 """An Event that could not be posted is tried again after this."""
 TEMPLATES_FRESH_FOR: Final = timedelta(seconds=60)
 """A template is read again after this, and one that is missing is looked for again: nothing wakes the operator."""
+NEWS_INTERVAL: Final = timedelta(seconds=2)
+"""Counts and messages that change while pods come up are written this often at most; transitions are never put off."""
 MAX_UNANNOUNCED: Final = 20
 MAX_QUERIES_AT_ONCE: Final = 8
 
@@ -98,6 +101,8 @@ class _Memory:
     """Oldest first; at most MAX_UNANNOUNCED, the oldest are given up."""
     templates: _Templates = field(default_factory=_Templates)
     gateway: _Gateway = field(default_factory=_Gateway)
+    wrote_at: datetime | None = None
+    """When the status was written last."""
     unposted: bool = False
     """A notification could not be posted yet."""
 
@@ -175,8 +180,7 @@ class Reconciler:
             gate_answers=await self._ask(given),
             signatures=await self._probe(given),
         )
-        decision = advance(given)
-        status = present(given, decision)
+        decision, status = decide(given)
         if self._decisions is not None:
             entry = entry_of(
                 given,
@@ -190,15 +194,25 @@ class Reconciler:
             self._decisions.take(entry)
         for note in given.observed.notes:
             log.warning("%s: %s", ref, note)
-        await self._record(ref, body, status)
-        self._memories[key] = memory = _hear(ref, status, memory)
         full = self._must_apply_all(memory, given.now)
         plan = make_plan(ref, given.spec, status, given.observed, given.wanted)
         desired = desired_children(plan)
         changes = diff(plan, desired, children, full=full)
+        put_off = _put_off(given, status, memory)
+        if put_off > timedelta(0) and not changes:
+            return min(put_off, decision.requeue_after)
+        wrote = await self._record(ref, body, status)
+        if wrote:
+            memory = replace(memory, wrote_at=given.now)
+        self._memories[key] = memory = _hear(ref, status, memory)
+        if changes and not wrote:
+            # Nothing has shown yet that what was read is the latest: somebody else may have decided meanwhile.
+            current = await self._cluster.get(ref, fresh=True)
+            if current is None or _version(current) != _version(body):
+                return timedelta(0)
         if any(isinstance(change, Delete) for change in changes):
             # What gets traffic is never deleted, and what was read may be behind: look once more, at the real thing.
-            children = await self._cluster.children(ref, fresh=True)
+            children = await self._with_live_routing(ref, plan, children)
             changes = diff(plan, desired, children, full=full)
         rejection = await self._act(changes)
         if full:
@@ -213,6 +227,20 @@ class Reconciler:
         if (given.rejection is None) != (rejection is None):
             return timedelta(0)  # the next pass puts it into the status
         return self._until_next(decision, memory)
+
+    async def _with_live_routing(
+        self, ref: ObjectRef, plan: Plan, children: Sequence[Manifest]
+    ) -> Sequence[Manifest]:
+        """Give the children with those that decide who gets requests as they are at this moment."""
+        deciding = [child for child in children if child["kind"] == "HTTPRoute" or is_front(child)]
+        kinds = {child["kind"] for child in deciding}
+        meta = {"namespace": ref.namespace, "name": ref.name}
+        if plan.spec.traffic.gateway is not None and "HTTPRoute" not in kinds:
+            deciding.append({"kind": "HTTPRoute", "metadata": meta})
+        live = await asyncio.gather(*map(self._cluster.reread, deciding))
+        keys = set(map(manifests.key, deciding))
+        others = [child for child in children if manifests.key(child) not in keys]
+        return [*others, *(child for child in live if child is not None)]
 
     async def _templates(self, ref: ObjectRef, body: Manifest, memory: _Memory) -> _Templates:
         """Read the templates that the spec names, again after a while: an edit of one counts within that time."""
@@ -258,8 +286,8 @@ class Reconciler:
         ordered = sorted(queries, key=lambda query: (query.promql, query.at, query.part))
         return dict(await asyncio.gather(*(ask(query) for query in ordered)))
 
-    async def _record(self, ref: ObjectRef, body: Manifest, status: ModelDeploymentStatus) -> None:
-        """Write the status, if it changed, on condition that nobody wrote since it was read."""
+    async def _record(self, ref: ObjectRef, body: Manifest, status: ModelDeploymentStatus) -> bool:
+        """Write the status, if it changed, on condition that nobody wrote since it was read; tells whether it did."""
         before = ModelDeploymentStatus.from_manifest(body.get("status") or {})
         if status != before:
             await self._cluster.apply_status(
@@ -275,6 +303,7 @@ class Reconciler:
                 }
             )
         self._report(ref, status)
+        return status != before
 
     async def _announce(self, ref: ObjectRef, memory: _Memory) -> _Memory:
         """Post the Events that are still to be told, each once: its name carries the epoch.
@@ -381,6 +410,28 @@ class Reconciler:
         if memory.templates.keys != memory.templates.found.keys():
             waits.append(TEMPLATES_FRESH_FOR)
         return max(timedelta(0), min(waits))
+
+
+def _put_off(given: RolloutInput, status: ModelDeploymentStatus, memory: _Memory) -> timedelta:
+    """Tell for how long a status may wait that says nothing new but counts and words; nothing is done meanwhile."""
+    before = given.status
+    if memory.wrote_at is None or given.now < memory.wrote_at:
+        return timedelta(0)
+    if status == before or _facts(status) != _facts(before):
+        return timedelta(0)
+    if given.readings or given.signatures or given.gate_answers:
+        return timedelta(0)  # what was learned is not asked for again
+    return memory.wrote_at + NEWS_INTERVAL - given.now
+
+
+def _facts(status: ModelDeploymentStatus) -> tuple[object, ...]:
+    conditions = frozenset((c.type, c.status, c.observed_generation) for c in status.conditions)
+    return status.epoch, status.phase, status.observed_generation, conditions
+
+
+def _version(body: Manifest) -> tuple[str, str]:
+    meta = body["metadata"]
+    return meta["uid"], meta["resourceVersion"]
 
 
 def _hear(ref: ObjectRef, status: ModelDeploymentStatus, memory: _Memory) -> _Memory:

@@ -30,8 +30,9 @@ class OperatorSettings(BaseModel):
     """For one call of the Kubernetes API."""
     max_concurrent: int = Field(default=16, ge=1, le=1000)
     """Most ModelDeployments that are reconciled at the same moment."""
-    resync: Duration = timedelta(minutes=5)
-    """How often all children of an object at rest are applied anew, which repairs what others changed."""
+    resync: Duration = timedelta(minutes=30)
+    """How often all children of an object at rest are applied anew. What others change is seen by a watch and repaired
+    at once, or after a minute where it is changed again and again; this is for what no watch told."""
     metrics_port: int = Field(default=8080, ge=0, le=65535)
     """Port of /metrics; 0: any free one."""
     health_port: int = Field(default=8081, ge=1, le=65535)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from canarium_api import KIND
+from canarium_api import API_VERSION, KIND
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
@@ -374,15 +374,42 @@ async def test_pods_are_made_and_listed(world: World) -> None:
         await world.cluster.apply(child)
     await world.cluster.scale(children["Deployment"], 2)
 
-    async def pods(*, fresh: bool = False) -> list[Manifest]:
-        children = await world.cluster.children(ref, fresh=fresh)
+    async def pods() -> list[Manifest]:
+        children = await world.cluster.children(ref)
         found = [child for child in children if child["kind"] == "Pod"]
         return found if len(found) == 2 else []
 
     await world.eventually("two pods exist", pods)
-    for pod in await pods(fresh=True):
+    for pod in await pods():
         assert pod["metadata"]["labels"][naming.REVISION_LABEL] == revision.name
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+
+
+async def test_a_child_is_read_again_as_it_is(world: World) -> None:
+    """From the API server itself: what somebody has deleted is gone, whatever the memory says."""
+    ref = await world.put(object_of(world))
+    child = configmap(ref, a="1")
+    assert await world.cluster.reread(child) is None
+    await world.cluster.apply(child)
+    found = await world.cluster.reread(child)
+    assert found is not None
+    assert (found["kind"], found["data"]) == ("ConfigMap", {"a": "1"})
+    await world.remove("ConfigMap", child["metadata"]["name"])
+    assert await world.cluster.reread(child) is None
+
+
+async def test_an_object_is_remembered_as_it_was_written(world: World) -> None:
+    """What this process wrote is there at once, also where reads come from a memory."""
+    ref = await world.put(object_of(world))
+    body = await world.cluster.get(ref, fresh=True)
+    assert body is not None
+    status = {"apiVersion": API_VERSION, "kind": KIND, "metadata": body["metadata"]}
+    status["status"] = {"epoch": 7, "phase": "Pending"}
+    written = await world.cluster.apply_status(status)
+    again = await world.cluster.get(ref)
+    assert again is not None
+    assert again["status"]["epoch"] == 7
+    assert again["metadata"]["resourceVersion"] == written["metadata"]["resourceVersion"]
 
 
 async def test_the_memory_of_an_object_outlives_it(world: World) -> None:

@@ -26,7 +26,7 @@ ALLOWED = {
     "/services": CHILD,
     "/services/proxy": {"get"},
     "apps/deployments": CHILD,
-    "apps/deployments/scale": {"get", "update"},
+    "apps/deployments/scale": {"get", "patch"},
     "autoscaling/horizontalpodautoscalers": CHILD,
     "policy/poddisruptionbudgets": CHILD,
     "gateway.networking.k8s.io/httproutes": {

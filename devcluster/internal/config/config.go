@@ -28,6 +28,9 @@ type Cluster struct {
 	DNSIP         string `json:"dnsIP"`
 	PauseImage    string `json:"pauseImage"`
 
+	// After our own flags, so that they win; for measurements.
+	ControllerManagerFlags []string `json:"controllerManagerFlags"`
+
 	File string `json:"-"` // where this was loaded from
 }
 

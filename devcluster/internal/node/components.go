@@ -69,7 +69,7 @@ func apiServerArgs(c config.Cluster) []string {
 
 func controllerManager(c config.Cluster) []string {
 	kubeconfig := c.PKI("controller-manager.kubeconfig")
-	return []string{c.Bin("devcluster"), "kube-controller-manager", "--kubeconfig=" + kubeconfig,
+	flags := []string{c.Bin("devcluster"), "kube-controller-manager", "--kubeconfig=" + kubeconfig,
 		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--leader-elect=false", "--use-service-account-credentials=true",
 		"--service-account-private-key-file=" + c.PKI("sa.key"), "--root-ca-file=" + c.PKI("ca.crt"),
@@ -81,6 +81,7 @@ func controllerManager(c config.Cluster) []string {
 		"--horizontal-pod-autoscaler-downscale-stabilization=20s",
 		"--horizontal-pod-autoscaler-cpu-initialization-period=20s",
 		"--horizontal-pod-autoscaler-initial-readiness-delay=5s"}
+	return append(flags, c.ControllerManagerFlags...)
 }
 
 func scheduler(c config.Cluster) []string {

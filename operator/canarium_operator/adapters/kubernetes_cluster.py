@@ -21,9 +21,16 @@ from canarium_operator.adapters.kubernetes_connection import connect
 from canarium_operator.adapters.kubernetes_errors import error_of, translated
 from canarium_operator.adapters.kubernetes_watch import ChildCache, Resource
 from canarium_operator.adapters.model_probe import read_signature
+from canarium_operator.adapters.object_memory import ObjectMemory
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory
-from canarium_operator.core.naming import DEPLOYMENT_LABEL, FIELD_MANAGER, MANAGED_BY, ObjectRef
+from canarium_operator.core.naming import (
+    DEPLOYMENT_LABEL,
+    FIELD_MANAGER,
+    MANAGED_BY,
+    REVISION_LABEL,
+    ObjectRef,
+)
 from canarium_operator.errors import (
     ConflictError,
     ForbiddenError,
@@ -83,6 +90,7 @@ class KubernetesCluster:
         api: ApiClient,
         timeout: timedelta = timedelta(seconds=15),
         cache: ChildCache | None = None,
+        objects: ObjectMemory | None = None,
     ) -> None:
         """Wrap a client.
 
@@ -90,28 +98,39 @@ class KubernetesCluster:
             api: from `kubernetes_connection.connect`; closed by the caller.
             timeout: for one call, from connecting to the last byte.
             cache: where children are read from, while somebody runs it; None: from the API server.
+            objects: where ModelDeployments are read from, while somebody fills it; None: from the API server.
         """
         self._api = api
         self._cache = cache
+        self._objects = objects
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._known: dict[str, set[tuple[str, str]]] = {}
 
-    async def get(self, ref: ObjectRef) -> Manifest | None:
+    async def get(self, ref: ObjectRef, *, fresh: bool = False) -> Manifest | None:
         """Read a ModelDeployment; None where there is none."""
+        if self._objects is not None and not fresh:
+            known = self._objects.get(ref)
+            if known is not None:
+                return known
         try:
-            return await self._call(
+            found = await self._call(
                 "GET", _path(KIND, ref.namespace, ref.name), f"read {KIND} {ref}"
             )
         except NotFoundError:
+            if self._objects is not None:
+                self._objects.drop(ref)
             return None
+        if self._objects is not None:
+            self._objects.put(found)
+        return found
 
-    async def children(self, ref: ObjectRef, *, fresh: bool = False) -> Sequence[Manifest]:
+    async def children(self, ref: ObjectRef) -> Sequence[Manifest]:
         """Give the children from memory, or list those of every kind, in parallel.
 
         Objects that carry the labels but belong to another owner are left out: a ModelDeployment that was deleted
         and created again has no part in what its predecessor leaves to the garbage collector.
         """
-        if self._cache is not None and not fresh:
+        if self._cache is not None:
             await self._cache.ready()
             labelled = self._cache.children(ref)
         else:
@@ -120,6 +139,16 @@ class KubernetesCluster:
         found = [child for child in labelled if _belongs(child, ref)]
         self._remember(ref.uid, {(child["kind"], child["metadata"]["name"]) for child in found})
         return found
+
+    async def reread(self, manifest: Manifest) -> Manifest | None:
+        """Read a child from the API server itself."""
+        meta, kind = manifest["metadata"], manifest["kind"]
+        path = _path(kind, meta["namespace"], meta["name"])
+        try:
+            found = await self._call("GET", path, f"read {_title(manifest)}")
+        except NotFoundError:
+            return None
+        return {**found, "apiVersion": _COLLECTIONS[kind][0], "kind": kind}
 
     async def _list(self, kind: str, ref: ObjectRef) -> list[Manifest]:
         labels = {**MANAGED_BY, DEPLOYMENT_LABEL: ref.name}
@@ -145,6 +174,9 @@ class KubernetesCluster:
         meta = manifest["metadata"]
         path = _path(manifest["kind"], meta["namespace"], meta["name"])
         applied = await self._apply(path, manifest)
+        self._known.setdefault(_owner_uid(manifest) or _title(manifest), set()).add(
+            (manifest["kind"], meta["name"])
+        )
         if self._cache is not None:
             self._cache.put(applied)
         return applied
@@ -162,9 +194,18 @@ class KubernetesCluster:
             },
             "status": manifest["status"],
         }
-        return await self._apply(
-            _path(manifest["kind"], meta["namespace"], meta["name"]) + "/status", body
-        )
+        path = _path(manifest["kind"], meta["namespace"], meta["name"]) + "/status"
+        try:
+            written = await self._apply(path, body)
+        except (ConflictError, NotFoundError):
+            if self._objects is not None:
+                # What was read is behind: the next pass looks at the real thing.
+                ref = ObjectRef(namespace=meta["namespace"], name=meta["name"])
+                self._objects.drop(ref)
+            raise
+        if self._objects is not None:
+            self._objects.put(written)
+        return written
 
     async def _apply(self, path: str, manifest: Manifest) -> Manifest:
         action = f"apply {_title(manifest)}"
@@ -187,19 +228,27 @@ class KubernetesCluster:
         meta = manifest["metadata"]
         path = _path(manifest["kind"], meta["namespace"], meta["name"]) + "/scale"
         action = f"scale {_title(manifest)} to {replicas}"
+        known = self._cache.replicas(manifest) if self._cache is not None else None
         for attempt in range(1, _SCALE_ATTEMPTS + 1):
-            scale = await self._call("GET", path, action)
-            if (scale.get("spec") or {}).get("replicas", 0) >= replicas:
+            if known is None:
+                scale = await self._call("GET", path, action)
+                known = (scale.get("spec") or {}).get("replicas", 0)
+            if known >= replicas:
                 return
-            scale["spec"] = {"replicas": replicas}
+            # The test keeps what an HPA has set since; all else that changes meanwhile does not matter.
+            body = [
+                {"op": "test", "path": "/spec/replicas", "value": known},
+                {"op": "replace", "path": "/spec/replicas", "value": replicas},
+            ]
             try:
                 await self._call(
-                    "PUT", path, action, query={"fieldManager": FIELD_MANAGER}, body=scale
-                )
-            except ConflictError:
-                # The Deployment's controller writes its status all the time while pods come up.
+                    "PATCH", path, action, query={"fieldManager": FIELD_MANAGER}, body=body,
+                    content_type="application/json-patch+json",
+                )  # fmt: skip
+            except (ConflictError, RejectedError):
                 if attempt == _SCALE_ATTEMPTS:
                     raise
+                known = None
             else:
                 if self._cache is not None:
                     self._cache.scaled(manifest, replicas)
@@ -305,7 +354,13 @@ class KubernetesCluster:
         # The memory of a ModelDeployment has no owner; it is known by its own name.
         owner = _title(manifest) if is_memory(manifest) else _owner_uid(manifest)
         name = (manifest["kind"], manifest["metadata"]["name"])
-        if owner is None or name in self._known.get(owner, ()):
+        known = self._known.get(owner or "", ())
+        if owner is None or name in known:
+            return
+        of_revision = REVISION_LABEL in manifest["metadata"].get("labels", {})
+        if of_revision and ("ConfigMap", name[1]) in known and not self._is_cached(manifest):
+            # All objects of a revision have one name, with a hash in it. Nobody else's ConfigMap had it, and of those
+            # that another ModelDeployment of this name left behind we know.
             return
         path = _path(manifest["kind"], manifest["metadata"]["namespace"], name[1])
         try:
@@ -324,6 +379,10 @@ class KubernetesCluster:
         msg = f"{_title(manifest)} exists already and is not Canarium's: delete it, or rename the {KIND}"
         raise RejectedError(msg)
 
+    def _is_cached(self, manifest: Manifest) -> bool:
+        """Tell whether there is an object of this kind and name, as far as is known; True where nothing is known."""
+        return self._cache is None or self._cache.find(manifest) is not None
+
     def _remember(self, owner: str, names: set[tuple[str, str]]) -> None:
         if len(self._known) >= _MAX_REMEMBERED_OWNERS:
             self._known.clear()  # costs one look for each object that is applied next
@@ -336,7 +395,7 @@ class KubernetesCluster:
         action: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
+        body: Manifest | list[Manifest] | None = None,
         content_type: str = "application/json",
     ) -> Manifest:
         with translated(action):

@@ -5,13 +5,17 @@ at once, so a pass never sees an older copy of an object than the one that it wr
 as the watch tells. A decision that rests on a copy that is behind does no harm: the status is written on condition of
 the version that was read, and nothing is deleted before the live route was asked (`reconciler`).
 
-Only children are kept here. The ModelDeployment itself is read from the API server in each pass.
+What somebody else changed in an object that this process applied has its stamp taken off, so that the next pass sees
+that it is not what was asked for, and applies it anew.
+
+Only children are kept here; the ModelDeployments themselves are in `object_memory`.
 """
 
 import asyncio
 import json
 import logging
 import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +27,7 @@ from kubernetes.aio.client import ApiClient
 from canarium_operator.adapters.kubernetes_errors import error_of, translated
 from canarium_operator.core import manifests
 from canarium_operator.core.manifests import Manifest
-from canarium_operator.core.naming import DEPLOYMENT_LABEL, MANAGED_BY, ObjectRef
+from canarium_operator.core.naming import DEPLOYMENT_LABEL, HASH_ANNOTATION, MANAGED_BY, ObjectRef
 from canarium_operator.errors import ClusterError, NotFoundError
 
 log = logging.getLogger(__name__)
@@ -40,6 +44,8 @@ FIRST_BACKOFF, MAX_BACKOFF = 0.5, 30.0
 """Seconds between two attempts after an error."""
 ABSENT_RETRY: Final = 60.0
 """Seconds until a kind that the cluster does not serve is looked for again."""
+REPAIR_SECONDS: Final = 60.0
+"""Least time between two repairs of an object: somebody who insists is not fought at the speed of a watch."""
 _GONE: Final = 410
 _KEPT: Final = (
     "name",
@@ -71,6 +77,15 @@ class Resource:
         return f"{self.prefix}{within}/{self.plural}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Applied:
+    """What this process applied last."""
+
+    content: int
+    at: float
+    """Seconds of the monotonic clock."""
+
+
 class _WatchEndedError(Exception):
     """The watch cannot go on from where it was: everything is listed anew."""
 
@@ -100,6 +115,7 @@ class ChildCache:
         self._objects: dict[tuple[str, str], dict[tuple[str, str], Manifest]] = defaultdict(dict)
         self._waiting = {(kind, scope) for kind in self._resources for scope in self._scopes}
         self._ready = asyncio.Event()
+        self._applied: dict[tuple[str, str, str], _Applied] = {}
 
     async def run(self) -> None:
         """List and watch until cancelled."""
@@ -116,22 +132,30 @@ class ChildCache:
         """Give all objects that carry the labels of a ModelDeployment, whoever owns them. Not to be changed."""
         return list(self._objects.get((ref.namespace, ref.name), {}).values())
 
+    def replicas(self, manifest: Manifest) -> int | None:
+        """Give the size that a Deployment asks for; None where it is not known."""
+        found = self.find(manifest)
+        size: int | None = found.get("spec", {}).get("replicas") if found is not None else None
+        return size
+
     # --- what this process did itself
 
     def put(self, manifest: Manifest) -> None:
         """Take an object as the API server answered it."""
         if manifest["kind"] in self._resources and _owner(manifest) is not None:
+            made = _Applied(content=_content(manifest), at=time.monotonic())
+            self._applied[_place(manifest)] = made
             self._store(_trimmed(manifest))
 
     def scaled(self, manifest: Manifest, replicas: int) -> None:
         """Take note of a Deployment's new size; its watch tells the rest."""
-        found = self._find(manifest)
+        found = self.find(manifest)
         if found is not None:
             self._replace({**found, "spec": {**found.get("spec", {}), "replicas": replicas}})
 
     def deleted(self, manifest: Manifest) -> None:
         """Take note that an object was told to go; its watch tells when it is gone."""
-        found = self._find(manifest)
+        found = self.find(manifest)
         if found is not None and found["metadata"]["uid"] == manifest["metadata"]["uid"]:
             meta = {**found["metadata"], "deletionTimestamp": "now"}
             self._replace({**found, "metadata": meta})
@@ -273,12 +297,26 @@ class ChildCache:
 
     def _take(self, manifest: Manifest) -> None:
         """Take a change that the API server tells of, and wake its owner if it is news."""
-        if _owner(manifest) is not None and self._store(_trimmed(manifest)):
-            self._tell(manifest)
+        if _owner(manifest) is None:
+            return
+        trimmed, foreign = _trimmed(manifest), self._is_foreign(manifest)
+        if foreign:
+            notes = {**manifests.annotations(trimmed)}
+            notes.pop(HASH_ANNOTATION, None)
+            trimmed["metadata"]["annotations"] = notes
+        if self._store(trimmed):
+            self._tell(manifest, foreign=foreign)
+
+    def _is_foreign(self, manifest: Manifest) -> bool:
+        """Tell whether somebody else has changed what this process applied, and it is time to repair that."""
+        made = self._applied.get(_place(manifest))
+        if made is None or time.monotonic() < made.at + REPAIR_SECONDS:
+            return False
+        return _content(manifest) != made.content
 
     def _store(self, manifest: Manifest) -> bool:
         """Keep an object, unless a newer copy is there; gives whether it is news."""
-        known = self._find(manifest)
+        known = self.find(manifest)
         if known is not None and known["metadata"]["uid"] == manifest["metadata"]["uid"]:
             # Versions of one kind are numbers that grow (KEP-5504 makes official what has always been so).
             old, new = (int(m["metadata"]["resourceVersion"]) for m in (known, manifest))
@@ -287,24 +325,26 @@ class ChildCache:
         self._replace(manifest)
         return True
 
-    def _find(self, manifest: Manifest) -> Manifest | None:
+    def find(self, manifest: Manifest) -> Manifest | None:
+        """Give an object's latest copy by kind and name; None where there is none. Not to be changed."""
         return self._objects.get(_key(manifest), {}).get(manifests.key(manifest))
 
     def _replace(self, manifest: Manifest) -> None:
         self._objects[_key(manifest)][manifests.key(manifest)] = manifest
 
     def _remove(self, manifest: Manifest) -> None:
-        known = self._find(manifest)
+        known = self.find(manifest)
         if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return
+        self._applied.pop(_place(manifest), None)
         owned = self._objects[_key(manifest)]
         del owned[manifests.key(manifest)]
         if not owned:
             del self._objects[_key(manifest)]
         self._tell(manifest)
 
-    def _tell(self, manifest: Manifest) -> None:
-        if manifest["kind"] in AWAITED:
+    def _tell(self, manifest: Manifest, *, foreign: bool = False) -> None:
+        if manifest["kind"] in AWAITED or foreign:
             namespace, name = _key(manifest)
             self._on_change(ObjectRef(namespace=namespace, name=name))
 
@@ -315,6 +355,23 @@ def _owner(manifest: Manifest) -> str | None:
 
 def _key(manifest: Manifest) -> tuple[str, str]:
     return manifest["metadata"]["namespace"], manifests.labels(manifest).get(DEPLOYMENT_LABEL, "")
+
+
+def _place(manifest: Manifest) -> tuple[str, str, str]:
+    meta = manifest["metadata"]
+    return manifest["kind"], meta["namespace"], meta["name"]
+
+
+def _content(manifest: Manifest) -> int:
+    """Give a hash of what applying an object decides, with the defaults of the API server: all but status, versions,
+    others' annotations, and the size, which is the autoscaler's.
+    """
+    meta = manifest["metadata"]
+    content = {k: v for k, v in manifest.items() if k not in ("metadata", "status", "apiVersion")}
+    if manifest["kind"] == "Deployment":
+        content["spec"] = {k: v for k, v in content["spec"].items() if k != "replicas"}
+    shown = (meta.get("labels"), meta.get("ownerReferences"), content)
+    return hash(json.dumps(shown, sort_keys=True))
 
 
 def _trimmed(manifest: Manifest) -> Manifest:

@@ -16,15 +16,14 @@ from typing import Any, Final
 from canarium_api.status import ModelDeploymentStatus, SignatureStatus
 from canarium_operator.core import naming
 from canarium_operator.core.assembling import assemble
+from canarium_operator.core.deciding import decide
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import GatewayClass
 from canarium_operator.core.rollout.answers import GateAnswer
-from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import ProbeFailure, RolloutInput, SignatureAnswer
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading, Series
 from canarium_operator.core.rollout.steps import due_queries
-from canarium_operator.core.status import present
 from canarium_operator.core.templates import TemplateKey
 from canarium_operator.errors import OperatorError
 
@@ -177,7 +176,7 @@ def _decide(entry: Mapping[str, Any]) -> ModelDeploymentStatus:
         gate_answers={name: GateAnswer(**answer) for name, answer in entry["gates"].items()},
         signatures={name: _signature(raw) for name, raw in entry["signatures"].items()},
     )
-    return present(given, advance(given))
+    return decide(given)[1]
 
 
 def _answer(raw: Mapping[str, Any]) -> Reading:

@@ -68,9 +68,10 @@ class FakeCluster(FakeApiServer):
         self.refuse: Callable[[Manifest], str | None] = lambda _manifest: None
         """An admission plugin: gives the reason to refuse an applied object, or None."""
         self.behind: Callable[[], bool] = lambda: False
-        """Whether the operator's memory of the children is behind: a look gives what the last one gave, besides what
-        was written through this port since."""
+        """Whether the operator's memory is behind: a look gives what the last one gave, besides what was written by
+        this port since."""
         self._seen: dict[tuple[str, str], dict[tuple[str, str], Manifest]] = {}
+        self._read: dict[tuple[str, str], Manifest | None] = {}
         self.calls: list[Call] = []
         self.events: list[tuple[str, EventRecord]] = []
         """(`namespace/name`, Event), each once, in order."""
@@ -91,18 +92,32 @@ class FakeCluster(FakeApiServer):
         """Let the controllers of the cluster work: pods, autoscalers, the gateway."""
         self.controllers.tick(now)
 
-    async def get(self, ref: ObjectRef) -> Manifest | None:
+    async def get(self, ref: ObjectRef, *, fresh: bool = False) -> Manifest | None:
         """Read a ModelDeployment."""
-        await self._enter(call := Call("get", KIND, ref.name))
-        found = self.find(KIND, ref.namespace, ref.name)
+        await self._enter(call := Call("get" if fresh else "recall", KIND, ref.name))
+        key = (ref.namespace, ref.name)
+        if fresh or key not in self._read or not self.behind():
+            self._remember(key)
+        self.after(call)
+        return self._read[key]
+
+    async def reread(self, manifest: Manifest) -> Manifest | None:
+        """Read a child."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        await self._enter(call := Call("reread", kind, meta["name"]))
+        found = self.find(kind, meta["namespace"], meta["name"])
         self.after(call)
         return found
 
-    async def children(self, ref: ObjectRef, *, fresh: bool = False) -> Sequence[Manifest]:
+    def _remember(self, key: tuple[str, str]) -> None:
+        """Put a ModelDeployment into the operator's memory as it is now."""
+        self._read[key] = self.find(KIND, *key)
+
+    async def children(self, ref: ObjectRef) -> Sequence[Manifest]:
         """List the children."""
         await self._enter(call := Call("children", KIND, ref.name))
         key = (ref.namespace, ref.name)
-        if fresh or key not in self._seen or not self.behind():
+        if key not in self._seen or not self.behind():
             self._seen[key] = {
                 manifests.key(child): child
                 for kind in CHILD_KINDS
@@ -114,8 +129,9 @@ class FakeCluster(FakeApiServer):
         return found
 
     def forget_seen(self) -> None:
-        """Begin with an empty memory of the children, as a process that has just started does."""
+        """Begin with an empty memory, as a process that has just started does."""
         self._seen.clear()
+        self._read.clear()
 
     def _wrote(self, kind: str, namespace: str, name: str) -> None:
         """Put what was written through the port into the memory of the children."""
@@ -162,13 +178,16 @@ class FakeCluster(FakeApiServer):
         await self._enter(call := Call("apply_status", kind, meta["name"]))
         live = self.live(kind, meta["namespace"], meta["name"])
         if live is None:
+            self._read.pop((meta["namespace"], meta["name"]), None)
             msg = f"apply {_title(manifest)}: 404 not found"
             raise NotFoundError(msg)
         for name in ("resourceVersion", "uid"):
             if name in meta and meta[name] != live["metadata"][name]:
+                self._read.pop((meta["namespace"], meta["name"]), None)
                 msg = f"apply {_title(manifest)}: 409 the object has been modified"
                 raise ConflictError(msg)
         stored = self.store(self.admitted({**live, "status": copied(manifest["status"])}))
+        self._remember((meta["namespace"], meta["name"]))
         self.after(call)
         return read_copy(stored)
 

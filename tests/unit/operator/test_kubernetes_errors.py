@@ -244,13 +244,13 @@ async def test_scaling_gives_up_on_endless_conflicts(cluster: KubernetesCluster,
 
     async def conflicts(request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
-            return web.json_response({"kind": "Scale", "spec": {}})
+            return web.json_response({"kind": "Scale", "spec": {"replicas": 1}})
         return web.Response(status=409)
 
     api.handler = conflicts
     with pytest.raises(ConflictError):
         await cluster.scale(MANIFEST, 3)
-    assert api.requests.count("PUT /apis/apps/v1/namespaces/ml/deployments/d/scale") == 5
+    assert api.requests.count("PATCH /apis/apps/v1/namespaces/ml/deployments/d/scale") == 5
 
 
 @pytest.mark.parametrize("content", ["", "nonsense: [", "apiVersion: v1\nkind: Config\n"])

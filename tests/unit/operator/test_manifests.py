@@ -37,7 +37,7 @@ def test_the_role_is_exactly_this() -> None:
         "services": "get list watch create patch delete",
         "services/proxy": "get",
         "apps/deployments": "get list watch create patch delete",
-        "apps/deployments/scale": "get update",
+        "apps/deployments/scale": "get patch",
         "autoscaling/horizontalpodautoscalers": "get list watch create patch delete",
         "policy/poddisruptionbudgets": "get list watch create patch delete",
         "gateway.networking.k8s.io/httproutes": "get list watch create patch delete",

@@ -152,7 +152,7 @@ async def test_an_object_that_is_being_deleted_is_left_alone(bench: Bench) -> No
     bench.cluster.store(body)
     bench.cluster.calls.clear()
     assert await bench.reconcile() is None
-    assert [call.method for call in bench.cluster.calls] == ["get"]
+    assert [call.method for call in bench.cluster.calls] == ["recall"]
 
 
 async def test_the_status_is_written_before_anything_is_done_for_it(serving: Bench) -> None:
@@ -161,7 +161,7 @@ async def test_the_status_is_written_before_anything_is_done_for_it(serving: Ben
     serving.cluster.calls.clear()
     await serving.reconcile()
     methods = [call.method for call in serving.cluster.calls]
-    assert methods[:3] == ["get", "children", "apply_status"]
+    assert methods[:3] == ["recall", "children", "apply_status"]
     assert set(methods[3:-1]) == {"apply"}
     assert methods[-1] == "record_event"
 
@@ -170,7 +170,7 @@ async def test_a_pass_that_changes_nothing_writes_nothing(serving: Bench) -> Non
     """At rest, an operator only reads."""
     serving.cluster.calls.clear()
     await serving.reconcile()
-    assert [call.method for call in serving.cluster.calls] == ["get", "children"]
+    assert [call.method for call in serving.cluster.calls] == ["recall", "children"]
 
 
 async def test_a_conflict_leaves_everything_as_it_was(serving: Bench) -> None:
@@ -375,7 +375,7 @@ async def test_an_unreadable_spec_stalls_leaves_all_as_it_is_and_recovers(servin
     assert "spec.rollout.progressDeadline" in serving.status["message"]
     assert serving.condition("Available") == "True/Serving"
     assert {c.method for c in serving.cluster.calls} <= {
-        "get",
+        "recall",
         "children",
         "apply_status",
         "record_event",

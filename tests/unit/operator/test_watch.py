@@ -3,13 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from canarium_operator.adapters import kubernetes_watch
 from canarium_operator.adapters.kubernetes_watch import ChildCache, Resource
+from canarium_operator.adapters.object_memory import ObjectMemory
 from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 
 REF = ObjectRef(namespace="ml", name="fraud")
 CONFIGMAPS = Resource(kind="ConfigMap", api_version="v1", prefix="/api/v1", plural="configmaps")
+DEPLOYMENTS = Resource(
+    kind="Deployment", api_version="apps/v1", prefix="/apis/apps/v1", plural="deployments"
+)
 PODS = Resource(kind="Pod", api_version="v1", prefix="/api/v1", plural="pods")
 
 
@@ -97,3 +104,75 @@ def test_what_was_told_to_go_is_on_its_way_until_the_watch_says_that_it_is_gone(
     assert manifests.is_being_deleted(cache.children(REF)[0])
     cache.tell("DELETED", child("a", 4))
     assert cache.names() == []
+
+
+def stamped(version: int, uri: str) -> Manifest:
+    """A child that carries our stamp."""
+    made = child("a", version, data={"uri": uri})
+    made["metadata"]["annotations"] = {naming.HASH_ANNOTATION: "1234"}
+    return made
+
+
+def stamp(cache: ChildCache) -> str | None:
+    (found,) = cache.children(REF)
+    return manifests.annotations(found).get(naming.HASH_ANNOTATION)
+
+
+def test_what_somebody_else_changed_loses_its_stamp_and_wakes_its_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next pass applies it anew; its answer is what is asked for from then on. At most once a minute."""
+    now = 1000.0
+    monkeypatch.setattr(kubernetes_watch.time, "monotonic", lambda: now)
+    cache = Listed()
+    cache.put(stamped(1, "ours"))
+    cache.tell("MODIFIED", stamped(2, "theirs"))
+    assert stamp(cache) == "1234", "a moment ago we wrote it ourselves"
+    now += 61
+    cache.tell("MODIFIED", stamped(3, "theirs"))
+    assert stamp(cache) is None
+    assert cache.woken == [REF]
+    cache.put(stamped(4, "ours"))
+    now += 61
+    cache.tell("MODIFIED", stamped(5, "ours"))
+    assert stamp(cache) == "1234"
+    assert cache.woken == [REF]
+
+
+def test_an_autoscalers_size_is_no_change_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a status."""
+    now = 1000.0
+    monkeypatch.setattr(kubernetes_watch.time, "monotonic", lambda: now)
+    cache = ChildCache(None, [DEPLOYMENTS])  # type: ignore[arg-type]
+
+    def deployment(version: int, replicas: int) -> Manifest:
+        made = child(
+            "a", version, kind="Deployment", spec={"replicas": replicas}, status={"n": version}
+        )
+        made["metadata"]["annotations"] = {naming.HASH_ANNOTATION: "1234"}
+        return made
+
+    cache.put(deployment(1, 2))
+    now += 61
+    cache._told(DEPLOYMENTS, {"type": "MODIFIED", "object": deployment(2, 5)}, "0")
+    assert stamp(cache) == "1234"
+    assert cache.replicas(deployment(2, 5)) == 5
+
+
+def test_of_two_copies_of_an_object_the_newer_stays() -> None:
+    """A watch may tell late what this process has written since."""
+
+    def body(version: int, uid: str = "u") -> Manifest:
+        meta = {"namespace": "ml", "name": "fraud", "uid": uid, "resourceVersion": str(version)}
+        return {"kind": "ModelDeployment", "metadata": meta, "status": {"epoch": version}}
+
+    objects = ObjectMemory()
+    assert objects.get(REF) is None
+    objects.put(body(9))
+    objects.put(body(10))
+    objects.put(body(9))
+    assert (objects.get(REF) or {})["status"] == {"epoch": 10}
+    objects.put(body(3, uid="another"))
+    assert (objects.get(REF) or {})["status"] == {"epoch": 3}, "made anew"
+    objects.drop(REF)
+    assert objects.get(REF) is None
