@@ -157,6 +157,10 @@ def make_crd() -> Schema:
         ),
         "x-kubernetes-validations": [dict(rule) for rule in _ROOT_RULES],
     }
+    for part in status["properties"].values():
+        if part.get("type") == "object":
+            # One writer: to track each field of its own would cost the API server a fifth of every write.
+            part["x-kubernetes-map-type"] = "atomic"
     root["properties"]["status"] = status
     version = {
         "name": VERSION,

@@ -6,6 +6,7 @@ A real one on the same two cores would be measured more than the operator.
 import argparse
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -61,23 +62,51 @@ async def _accept(api: ApiClient, route: dict[str, Any]) -> None:
     await call(api, "PATCH", path, {"status": {"parents": status}}, "application/merge-patch+json")
 
 
+async def watch(api: ApiClient, path: str, take: Callable[[str, dict[str, Any]], None]) -> None:
+    """List and watch a collection for ever; each object is told with the type of its event."""
+    while True:
+        try:
+            listed = await call(api, "GET", path)
+            for item in listed.get("items") or []:
+                take("ADDED", item)
+            version = listed["metadata"]["resourceVersion"]
+            serialized = await api.param_serialize(
+                "GET",
+                f"{path}?watch=true&resourceVersion={version}",
+                header_params={"Accept": "application/json"},
+                auth_settings=["BearerToken"],
+            )
+            timeout = aiohttp.ClientTimeout(total=None)
+            answer = (await api.call_api(*serialized, _request_timeout=timeout)).response
+            async for line in answer.content:
+                event = json.loads(line)
+                take(event["type"], event["object"])
+        except (aiohttp.ClientError, TimeoutError, KeyError) as error:
+            print(f"watch of {path}: {error!r}", flush=True)
+            await asyncio.sleep(1.0)
+
+
 async def run(kubeconfig: str) -> None:
     """Accept routes until killed."""
+    routes: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def take(kind: str, body: dict[str, Any]) -> None:
+        if kind in ("ADDED", "MODIFIED"):
+            routes.put_nowait(body)
+
+    async def accept() -> None:
+        while True:
+            route = await routes.get()
+            try:
+                await _accept(api, route)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                print(f"{route['metadata']['name']}: {error!r}", flush=True)
+                routes.put_nowait(route)
+
     async with connect(kubeconfig) as api, asyncio.TaskGroup() as tasks:
-        listed = await call(api, "GET", ROUTES)
-        for item in listed.get("items") or []:
-            tasks.create_task(_accept(api, item))
-        version = listed["metadata"]["resourceVersion"]
-        path = f"{ROUTES}?watch=true&resourceVersion={version}"
-        serialized = await api.param_serialize(
-            "GET", path, header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
-        )
-        timeout = aiohttp.ClientTimeout(total=None)
-        answer = (await api.call_api(*serialized, _request_timeout=timeout)).response
-        async for line in answer.content:
-            event = json.loads(line)
-            if event["type"] in ("ADDED", "MODIFIED"):
-                tasks.create_task(_accept(api, event["object"]))
+        for _ in range(8):
+            tasks.create_task(accept())
+        await watch(api, ROUTES, take)
 
 
 if __name__ == "__main__":

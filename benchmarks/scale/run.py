@@ -36,7 +36,7 @@ from typing import Any, Final
 from kubernetes.aio.client import ApiClient
 
 from benchmarks.scale import kwok
-from benchmarks.scale.gateway import call
+from benchmarks.scale.gateway import call, watch
 from canarium_devcluster import launcher
 from canarium_devcluster.workshop import Workshop, open_workshop
 from canarium_operator.adapters.kubernetes_connection import connect
@@ -212,24 +212,34 @@ async def apply(api: ApiClient, objects: range, version: str) -> None:
     await asyncio.gather(*map(one, objects))
 
 
-async def until(
-    api: ApiClient, what: str, test: Callable[[dict[str, Any]], bool], count: int, seconds: float
-) -> None:
-    """Wait until so many objects are as wanted, saying how far it is."""
-    began, said = time.monotonic(), 0.0
-    while True:
-        listed = await call(api, "GET", f"{MDEPS}?resourceVersion=0")
-        done = sum(map(test, listed["items"]))
-        now = time.monotonic() - began
-        if now > said + 15 or done >= count:
-            said = now
-            print(f"  {now:6.1f} s: {done} of {count} {what}", flush=True)
-        if done >= count:
-            return
-        if now > seconds:
-            msg = f"only {done} of {count} were {what} within {seconds:.0f} s"
-            raise TimeoutError(msg)
-        await asyncio.sleep(1.0)
+class Objects:
+    """All ModelDeployments as a watch tells of them: to list a thousand each second would be what is measured."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, dict[str, Any]] = {}
+
+    def take(self, kind: str, body: dict[str, Any]) -> None:
+        """Take an event."""
+        if kind in ("ADDED", "MODIFIED"):
+            self.known[body["metadata"]["name"]] = body
+
+    async def until(
+        self, what: str, test: Callable[[dict[str, Any]], bool], count: int, seconds: float
+    ) -> None:
+        """Wait until so many objects are as wanted, saying how far it is."""
+        began, said = time.monotonic(), 0.0
+        while True:
+            done = sum(map(test, self.known.values()))
+            now = time.monotonic() - began
+            if now > said + 15 or done >= count:
+                said = now
+                print(f"  {now:6.1f} s: {done} of {count} {what}", flush=True)
+            if done >= count:
+                return
+            if now > seconds:
+                msg = f"only {done} of {count} were {what} within {seconds:.0f} s"
+                raise TimeoutError(msg)
+            await asyncio.sleep(1.0)
 
 
 def is_ready(version: str) -> Callable[[dict[str, Any]], bool]:
@@ -298,12 +308,13 @@ async def measure(options: argparse.Namespace, api: ApiClient, operator: Operato
         results.append(result)
         show(result)
 
-    objects = range(options.objects)
+    objects, seen = range(options.objects), Objects()
+    watching = asyncio.create_task(watch(api, MDEPS, seen.take))
     operator.start()
     before = operator.usage()
     print(f"converge: {options.objects} objects from nothing", flush=True)
     await apply(api, objects, "1")
-    await until(api, "ready", is_ready("1"), options.objects, 3600)
+    await seen.until("ready", is_ready("1"), options.objects, 3600)
     add(result_of("converge", options.objects, before, operator.usage()))
     print(f"rest: settling for {options.settle:g} s, then {options.rest:g} s", flush=True)
     await asyncio.sleep(options.settle)
@@ -318,10 +329,10 @@ async def measure(options: argparse.Namespace, api: ApiClient, operator: Operato
         before, began = operator.usage(), time.time()
         await apply(api, range(count), str(version))
         applied = time.time()
-        await until(api, "on the new version", is_ready(str(version)), count, 1800)
-        seen = transitions(operator.log, began)
-        promoted = [max(reasons["Promoted"]) for reasons in seen.values() if reasons["Promoted"]]
-        late = lateness(seen)
+        await seen.until("on the new version", is_ready(str(version)), count, 1800)
+        made = transitions(operator.log, began)
+        promoted = [max(reasons["Promoted"]) for reasons in made.values() if reasons["Promoted"]]
+        late = lateness(made)
         assert len(promoted) == count, f"{len(promoted)} promoted, of {count}; from {versions}"
         add(
             result_of(
@@ -342,6 +353,7 @@ async def measure(options: argparse.Namespace, api: ApiClient, operator: Operato
     after = operator.await_passes(options.objects)
     zero = Usage(at=before.at, cpu=0.0, resident=0.0, requests=Counter(), passes=0)
     add(result_of("restart", options.objects, zero, after))
+    watching.cancel()
     return results
 
 

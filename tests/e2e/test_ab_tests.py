@@ -68,6 +68,21 @@ def test_a_header_or_a_cookie_chooses_the_version(world: World) -> None:
         assert traffic.failures() == {}, traffic.last_errors
 
 
+def test_a_worse_version_is_taken_back_where_the_test_says_so(world: World) -> None:
+    """B fails for its own users; the result is the reason, and it is remembered with the test's numbers."""
+    test = settings(header={"name": "x-user-id", "value": "user-0"}, share=30)
+    world.deploy("1", models.good(1), rollout=test)
+    world.wait_phase("Promoted")
+    with world.traffic(users=2, clients=2, rate=60, bad_share=0.5) as traffic:
+        world.deploy("2", models.failing(), rollout=test)
+        status = world.wait("taken back", lambda s: s["failedRevisions"], 120)
+        failed = status["failedRevisions"][-1]
+        assert failed["reason"] == "ExperimentFailed"
+        assert "is worse" in failed["message"]
+        world.wait_phase("Aborted")
+        assert traffic.failures(besides=failed["revision"]) == {}, traffic.last_errors
+
+
 def test_a_sticky_test_keeps_each_user_and_finds_the_worse_version(world: World) -> None:
     """Each user has one version; a larger share only adds users to B; the result holds until somebody decides; only
     B's own errors fail, also while the router comes and goes.

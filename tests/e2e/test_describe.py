@@ -1,4 +1,4 @@
-"""`kubectl describe` answers "why": golden files for twelve situations, written by the real kubectl.
+"""`kubectl describe` answers "why": golden files for eighteen situations, written by the real kubectl.
 
 The statuses are the engine's own, of worlds in virtual time, so that every run shows the same. UPDATE_GOLDEN=1 writes
 the files anew; read what changed before you commit it.
@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from canarium_operator.core.observation import LoadProblem
+from canarium_operator.core.observation import GatewayClass, LoadProblem
 from canarium_operator.core.revision import revision_of
-from canarium_operator.core.rollout.queries import QueryFailure
+from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading, Series
 from canarium_operator.testing.scenario import IMAGE, Scenario, Traffic, make_spec
 from tests.e2e.conftest import World
 
@@ -37,6 +37,27 @@ def canary(**rollout: Any) -> Scenario:
     """The first step of version 2 has just begun."""
     spec = make_spec("2", rollout={**CHECKED, **rollout})
     return Scenario().settle().change(spec).settle()
+
+
+B = {"name": "x-group", "value": "b"}
+EU = {"uri": "https://models/fraud/eu.onnx", "version": "eu-3"}
+FIXED: dict[str, Any] = {"versions": [{"name": "eu", "weight": 30, "model": EU}]}
+HTTP_ALONE = frozenset({"HTTPRoute"})
+
+
+def shadow(gateway: GatewayClass | None = None) -> Scenario:
+    """Version 2 gets copies, and answers one request in fifty with another class."""
+    told = {"trials": 1200.0, "events": 24.0, "query": 0.013}
+
+    def answer(query: Query) -> Reading:
+        if query.metric:
+            return (Series(value=told[query.part]),)
+        return replace(scenario, metrics=None)._answer(query)
+
+    spec = make_spec("2", rollout={**CHECKED, "shadow": {"percent": 50, "pause": "5m"}})
+    scenario = Scenario().settle().change(spec)
+    observed = replace(scenario.observed, gateway_class=gateway)
+    return replace(scenario, metrics=answer, observed=observed).settle()
 
 
 def first_model_cannot_load() -> Scenario:
@@ -75,6 +96,12 @@ SITUATIONS: dict[str, Callable[[], Scenario]] = {
     "14-preview": lambda: (
         canary(canary=None, blueGreen={"beforeSwitch": {"pause": "5m"}}).later(10).settle()
     ),
+    "15-shadow": lambda: shadow().later(31).settle(),
+    "16-gateway-cannot-copy": lambda: shadow(GatewayClass(name="traefik", features=HTTP_ALONE)),
+    "17-ab-test": lambda: (
+        canary(canary=None, abTest={"header": B, "goals": ["error-rate"]}).later(31).settle()
+    ),
+    "18-fixed-versions": lambda: Scenario(spec=make_spec("1", rollout={"fixed": FIXED})).settle(),
 }
 
 

@@ -74,3 +74,31 @@ def test_the_installed_operator_promotes_and_rolls_back_though_its_pod_is_killed
     # Denied by RBAC, that is; a namespace on its way out forbids new content to everybody.
     denied = [line for line in log.splitlines() if "is forbidden: User" in line]
     assert denied == []
+
+
+def test_without_the_right_to_ask_pods_a_canary_waits_and_says_so(
+    installed: ClusterInfo, operator_session: OperatorProcess
+) -> None:
+    """An administrator who does not grant `services/proxy` sees what is missing; when it is granted, it goes on."""
+    kubectl, namespace = installed.kubectl, "e2e-unasked"
+    role = kubectl.get("clusterrole", "canarium-operator", "")
+    assert role is not None
+    index = next(
+        n for n, rule in enumerate(role["rules"]) if rule["resources"] == ["services/proxy"]
+    )
+    remove = f'[{{"op": "remove", "path": "/rules/{index}"}}]'
+    kubectl.run("patch", "clusterrole", "canarium-operator", "--type=json", "-p", remove)
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    world = World(installed, operator_session, namespace)
+    world.deploy("1", models.good(1))
+    world.wait_phase("Promoted")
+    with world.traffic(rate=20) as traffic:
+        world.deploy("2", models.good(2))
+        status = world.wait(
+            "the wait", lambda s: s.get("rollout", {}).get("blockedOn") == "AwaitingSignature", 90
+        )
+        assert status["canary"]["weight"] == 0
+        kubectl.run("apply", "--server-side", "--force-conflicts", "-k", OVERLAY)
+        world.wait("version 2 stable", lambda s: s["stable"]["modelVersion"] == "2", 120)
+        assert traffic.failures() == {}, traffic.last_errors
+    kubectl.run("delete", "namespace", namespace, "--wait=false")

@@ -25,7 +25,13 @@ from canarium_operator.core.rollout.engine import shortfall_of, stall_of
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, display, with_status
 from canarium_operator.core.rollout.state import phase_of
 
-_HELD: Final = (Reason.PAUSED, Reason.FROZEN, Reason.AWAITING_APPROVAL, Reason.AWAITING_DECISION)
+_HELD: Final = (
+    Reason.PAUSED,
+    Reason.FROZEN,
+    Reason.AWAITING_APPROVAL,
+    Reason.AWAITING_DECISION,
+    Reason.MIRROR_UNSUPPORTED,
+)
 """Waits that only somebody, or the calendar, can end."""
 Truth = Literal["True", "False", "Unknown"]
 Maker = Callable[[ConditionType, Truth, Reason, str], Condition]

@@ -124,6 +124,13 @@ def test_conditions_merge_by_type() -> None:
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
 
 
+def test_parts_of_the_status_have_one_owner() -> None:
+    """Fields of a part are not tracked one by one; conditions are."""
+    parts = SCHEMA["properties"]["status"]["properties"]
+    atomic = {name for name, part in parts.items() if part.get("x-kubernetes-map-type") == "atomic"}
+    assert {"rollout", "stable", "canary", "lastTransition", "summary"} <= atomic
+
+
 def test_every_rule_has_a_message() -> None:
     """A refusal by CEL says what to do, not which expression was false."""
     rules = [rule for _, node in nodes(SCHEMA) for rule in node.get("x-kubernetes-validations", [])]
