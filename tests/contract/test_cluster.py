@@ -380,7 +380,9 @@ async def test_pods_are_made_and_listed(world: World) -> None:
         return found if len(found) == 2 else []
 
     await world.eventually("two pods exist", pods)
-    for pod in await pods():
+    for seen in await pods():
+        pod = await world.cluster.reread(seen)  # a memory leaves out what nobody reads
+        assert pod is not None
         assert pod["metadata"]["labels"][naming.REVISION_LABEL] == revision.name
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
 
