@@ -262,12 +262,12 @@ def _recorded(
     now = datetime.now(UTC)
     span = span_of(status_of(body), now)
     start = span.start - BASELINE_WINDOW
-    # A point tells of the step before it: the one after the end still tells of the rollout.
-    end = min(span.end + step, now)
+    spec = ModelDeploymentSpec.from_manifest(body["spec"])
+    # A point tells of the step before it, and a plan looks at it at its next check: these still tell of the rollout.
+    end = min(span.end + step + spec.rollout.analysis.interval, now)
     if (end - start) / step > MAX_POINTS:
         msg = f"--step is too short for a rollout of {span.end - span.start}: name a longer one"
         raise RecordError(msg)
-    spec = ModelDeploymentSpec.from_manifest(body["spec"])
     samples = samples_of(ref, spec, span, prometheus(url, start, end, step), step)
     if not {"stable", "canary"} <= {sample["revision"] for sample in samples}:
         msg = (

@@ -28,7 +28,7 @@ def replayed(world: World) -> str:
     manifest.write_text(json.dumps(body), encoding="utf-8")
     command = [sys.executable, "-m", "canarium_cli"]
     name = f"{world.namespace}/{world.name}"
-    options = ["--prometheus", world.cluster.prometheus, "--step", "1s", "-o", str(recorded)]
+    options = ["--prometheus", world.cluster.prometheus, "--step", "4s", "-o", str(recorded)]
     subprocess.run([*command, "record", name, *options], env=environment, check=True, timeout=60)
     planned = subprocess.run(
         [*command, "plan", "-f", str(manifest), "--metrics", str(recorded), "--json"],
