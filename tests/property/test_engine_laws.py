@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from canarium_api import API_VERSION, KIND
 from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import ConditionType, Reason
+from canarium_api.experiment import GoalVerdict
 from canarium_api.rollout import SchemaChange
 from canarium_api.status import (
     MAX_ACTIONS,
@@ -33,7 +34,7 @@ from canarium_operator.core.rollout.inputs import (
 )
 from canarium_operator.core.rollout.queries import QueryKind
 from canarium_operator.core.rollout.state import is_legal
-from canarium_operator.core.rollout.strategy import Strategy
+from canarium_operator.core.rollout.strategy import TESTED, Strategy, metrics_of
 from canarium_operator.core.status import present
 from canarium_operator.testing.cluster import FakeCluster
 from canarium_operator.testing.objects import model_deployment
@@ -220,8 +221,12 @@ def only_evidence_moves_a_rollout_on(given_: RolloutInput, after: ModelDeploymen
         return
     if current_step(given_).approval:
         assert rollout.approved_step == rollout.step
+    if current_step(given_).kind in TESTED:
+        # Goals decide by their result; what else is checked guards the step.
+        assert rollout.experiment is not None
+        assert rollout.experiment.verdict is GoalVerdict.BETTER
     known = {check.name: check for check in rollout.checks}
-    for metric in given_.spec.rollout.analysis.metrics:
+    for metric in metrics_of(given_.spec.rollout, current_step(given_)):
         if given_.readings:
             assert is_good(given_, metric), metric.name
             continue

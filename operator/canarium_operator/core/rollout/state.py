@@ -80,6 +80,11 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.LOADING, Phase.CANARY}),
     ),
+    # before a rollout that has a shadow, or in the middle of one
+    Reason.MIRROR_UNSUPPORTED: (
+        frozenset({*_FIXED, Phase.CANARY, Phase.PAUSED}),
+        frozenset({*_FIXED, Phase.CANARY, Phase.PAUSED}),
+    ),
     Reason.PROGRESS_DEADLINE_EXCEEDED: (
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.ROLLING_BACK, Phase.LOADING}),
@@ -127,7 +132,14 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
     ),
     Reason.REVISION_FAILED_BEFORE: (
         frozenset(
-            {Phase.PENDING, Phase.PROMOTED, Phase.PROMOTING, Phase.ABORTED, Phase.ROLLING_BACK}
+            {
+                Phase.PENDING,
+                Phase.PROMOTED,
+                Phase.PROMOTING,
+                Phase.ABORTED,
+                Phase.ROLLING_BACK,
+                Phase.PAUSED,
+            }
         ),
         frozenset({Phase.PENDING, Phase.ABORTED, Phase.ROLLING_BACK, Phase.PROMOTING}),
     ),

@@ -16,6 +16,7 @@ from canarium_operator.core.plan import Plan, make_plan
 from canarium_operator.core.resources import comparer, route
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.rollout.queries import Query, Reading, Series
+from canarium_operator.core.rollout.state import is_legal
 from canarium_operator.core.validation import validate
 from canarium_operator.testing.scenario import REF, Scenario, make_spec
 
@@ -266,6 +267,10 @@ def test_a_gateway_that_cannot_copy_is_refused_before_anything_starts() -> None:
     assert [c.reason for c in stalled] == [Reason.MIRROR_UNSUPPORTED]
     assert "traefik" in scenario.status.message
     assert "HTTPRouteRequestMirror" in scenario.status.message
+    first = replace(stable, observed=observed).change(spec_of()).step().status
+    assert first.last_transition is not None
+    reason = Reason(first.last_transition.reason)
+    assert is_legal(reason, stable.status.phase, first.phase)
     better = replace(scenario, observed=replace(scenario.observed, gateway_class=MIRRORS))
     assert compared(better).settle().status.canary is not None
 
