@@ -26,6 +26,7 @@ from benchmarks.scale.run import (
     PAUSE,
     STEPS,
     Usage,
+    apply,
     free_port,
     result_of,
     scrape,
@@ -85,20 +86,6 @@ def manifest(number: int, version: str) -> dict[str, Any]:
     }
 
 
-async def apply(api: ApiClient, count: int, version: str) -> None:
-    """Apply all."""
-    slots = asyncio.Semaphore(16)
-
-    async def one(number: int) -> None:
-        body = manifest(number, version)
-        path = f"{ROLLOUTS}/{body['metadata']['name']}?fieldManager=user&force=true"
-        async with slots:
-            answer = await call(api, "PATCH", path, body, "application/apply-patch+yaml")
-        assert answer["_status"] < 300, answer
-
-    await asyncio.gather(*map(one, range(count)))
-
-
 async def until_healthy(api: ApiClient, count: int, seconds: float) -> None:
     """Wait until all are Healthy on their present generation."""
     began, said = time.monotonic(), 0.0
@@ -146,13 +133,13 @@ def running(program: Path, kubeconfig: Path) -> Iterator[Callable[[], Usage]]:
 
 async def measure(api: ApiClient, usage: Callable[[], Usage], options: argparse.Namespace) -> None:
     """Converge, rest, and update all at once."""
-    await apply(api, options.rollouts, "1")
+    await apply(api, ROLLOUTS, [manifest(n, "1") for n in range(options.rollouts)])
     await until_healthy(api, options.rollouts, 600)
     before = usage()
     await asyncio.sleep(options.rest)
     show(result_of("rest, Argo Rollouts", options.rollouts, before, usage()))
     before, began = usage(), time.monotonic()
-    await apply(api, options.rollouts, "2")
+    await apply(api, ROLLOUTS, [manifest(n, "2") for n in range(options.rollouts)])
     await until_healthy(api, options.rollouts, 900)
     took = round(time.monotonic() - began, 1)
     show(result_of("Argo Rollouts", options.rollouts, before, usage(), all_healthy_after=took))

@@ -362,12 +362,10 @@ class KubernetesCluster:
             # All objects of a revision have one name, with a hash in it. Nobody else's ConfigMap had it, and of those
             # that another ModelDeployment of this name left behind we know.
             return
-        path = _path(manifest["kind"], manifest["metadata"]["namespace"], name[1])
-        try:
-            found = await self._call("GET", path, f"read {_title(manifest)}")
-        except NotFoundError:
+        found = await self.reread(manifest)
+        if found is None:
             return
-        if is_memory(manifest) and is_memory({**found, "kind": manifest["kind"]}):
+        if is_memory(manifest) and is_memory(found):
             self._remember(owner, {name})
             return
         owners = found["metadata"].get("ownerReferences") or []

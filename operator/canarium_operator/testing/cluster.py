@@ -83,8 +83,9 @@ class FakeCluster(FakeApiServer):
         self.silent: set[str] = set()
         """Revisions whose pods do not tell theirs."""
         self.templates: dict[tuple[str | None, str], Manifest] = {}
-        self.gateway_classes: dict[tuple[str, str], Manifest] = {}
         """AnalysisTemplates by namespace and name; namespace None: those of the whole cluster."""
+        self.gateway_classes: dict[tuple[str, str], Manifest] = {}
+        """By namespace and name of the Gateway."""
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         """By namespace and name."""
 

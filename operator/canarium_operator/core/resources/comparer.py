@@ -95,11 +95,7 @@ def _metadata(ref: ObjectRef, name: str) -> Manifest:
 def _pod_metadata(ref: ObjectRef) -> Manifest:
     return {
         "labels": _labels(ref),
-        "annotations": {
-            "prometheus.io/scrape": "true",
-            "prometheus.io/port": str(METRICS_PORT),
-            "prometheus.io/path": "/metrics",
-        },
+        "annotations": workload.scraped(METRICS_PORT),
     }
 
 
@@ -126,8 +122,8 @@ def _pod_spec(ref: ObjectRef, plan: ComparerPlan) -> Manifest:
                     "limits": {"memory": "512Mi"},
                 },
                 "securityContext": workload.container_security(),
-                "readinessProbe": _probe("ready", period=2, failures=3),
-                "livenessProbe": _probe("live", period=10, failures=6),
+                "readinessProbe": workload.probe("/health/ready", "metrics", period=2, failures=3),
+                "livenessProbe": workload.probe("/health/live", "metrics", period=10, failures=6),
                 "volumeMounts": [{"name": "targets", "mountPath": _FOLDER, "readOnly": True}],
             }
         ],
@@ -135,13 +131,4 @@ def _pod_spec(ref: ObjectRef, plan: ComparerPlan) -> Manifest:
             {"name": "targets", "configMap": {"name": naming.comparer_name(ref.name)}},
         ],
         **workload.scheduling(plan.serving),
-    }
-
-
-def _probe(endpoint: str, *, period: int, failures: int) -> Manifest:
-    return {
-        "httpGet": {"path": f"/health/{endpoint}", "port": "metrics"},
-        "periodSeconds": period,
-        "timeoutSeconds": 2,
-        "failureThreshold": failures,
     }

@@ -108,11 +108,7 @@ def _metadata(ref: ObjectRef) -> Manifest:
 def _pod_metadata(ref: ObjectRef) -> Manifest:
     return {
         "labels": _labels(ref),
-        "annotations": {
-            "prometheus.io/scrape": "true",
-            "prometheus.io/port": str(ADMIN_PORT),
-            "prometheus.io/path": "/metrics",
-        },
+        "annotations": workload.scraped(ADMIN_PORT),
     }
 
 
@@ -144,8 +140,8 @@ def _pod_spec(ref: ObjectRef, plan: RouterPlan) -> Manifest:
                     "limits": {"memory": "384Mi"},
                 },
                 "securityContext": workload.container_security(),
-                "readinessProbe": _probe("ready", period=1, failures=2),
-                "livenessProbe": _probe("live", period=10, failures=6),
+                "readinessProbe": workload.probe("/health/ready", "admin", period=1, failures=2),
+                "livenessProbe": workload.probe("/health/live", "admin", period=10, failures=6),
             }
         ],
         "topologySpreadConstraints": [
@@ -157,13 +153,4 @@ def _pod_spec(ref: ObjectRef, plan: RouterPlan) -> Manifest:
             }
         ],
         **workload.scheduling(serving),
-    }
-
-
-def _probe(endpoint: str, *, period: int, failures: int) -> Manifest:
-    return {
-        "httpGet": {"path": f"/health/{endpoint}", "port": "admin"},
-        "periodSeconds": period,
-        "timeoutSeconds": 2,
-        "failureThreshold": failures,
     }

@@ -62,9 +62,7 @@ def _pod_metadata(ref: ObjectRef, revision: Revision) -> Manifest:
         "labels": {**theirs, **metadata.revision_labels(ref, revision)},
         "annotations": {
             **serving.pod_annotations,
-            "prometheus.io/scrape": "true",
-            "prometheus.io/port": str(HTTP_PORT),
-            "prometheus.io/path": "/metrics",
+            **scraped(HTTP_PORT),
         },
     }
 
@@ -138,16 +136,28 @@ def _container(ref: ObjectRef, revision: Revision, mounts: list[Manifest]) -> Ma
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *mounts],  # noqa: S108 - an emptyDir
-        "startupProbe": _probe("ready", period=1, timeout=2, failures=_STARTUP_SECONDS),
-        "readinessProbe": _probe("ready", period=2, timeout=2, failures=3),
+        "startupProbe": probe(
+            "/v2/health/ready", "http", period=1, timeout=2, failures=_STARTUP_SECONDS
+        ),
+        "readinessProbe": probe("/v2/health/ready", "http", period=2, timeout=2, failures=3),
         # Slow to judge: a server that computes at its CPU limit answers late and must not be killed for it.
-        "livenessProbe": _probe("live", period=10, timeout=5, failures=6),
+        "livenessProbe": probe("/v2/health/live", "http", period=10, timeout=5, failures=6),
     }
 
 
-def _probe(endpoint: str, *, period: int, timeout: int, failures: int) -> Manifest:
+def scraped(port: int) -> dict[str, str]:
+    """Give the annotations by which Prometheus finds the metrics of a pod."""
     return {
-        "httpGet": {"path": f"/v2/health/{endpoint}", "port": "http"},
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(port),
+        "prometheus.io/path": "/metrics",
+    }
+
+
+def probe(path: str, port: str, *, period: int, failures: int, timeout: int = 2) -> Manifest:
+    """Make a probe; times in seconds."""
+    return {
+        "httpGet": {"path": path, "port": port},
         "periodSeconds": period,
         "timeoutSeconds": timeout,
         "failureThreshold": failures,

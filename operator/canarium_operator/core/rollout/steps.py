@@ -12,7 +12,6 @@ from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import Reason
 from canarium_api.duration import format_duration
 from canarium_api.status import Check, RevisionStatus, RolloutStatus, Splitter, Verdict
-from canarium_operator.core.observation import RouteState
 from canarium_operator.core.plan import splitter_of
 from canarium_operator.core.rollout import (
     analysis,
@@ -379,7 +378,7 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
             or given.spec.traffic.gateway is None
             or canary.revision in route.reached
         )
-        and _is_copied(given, route) == (current_step(given).kind is StepKind.SHADOW)
+        and route.mirrored.get(canary.revision, 0) == _copied(given)
     )
     if carried:
         fresh = [analysis.renew(check) for check in rollout.checks]
@@ -412,13 +411,12 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
     )
 
 
-def _is_copied(given: RolloutInput, route: RouteState) -> bool:
-    """Tell whether the canary gets copies of as many requests as its shadow's step asks for, or of any in another."""
-    canary, asked = given.status.canary, given.spec.rollout.shadow
-    percent = route.mirrored.get(canary.revision, 0) if canary is not None else 0
-    if current_step(given).kind is not StepKind.SHADOW or asked is None:
-        return percent > 0
-    return percent == asked.percent
+def _copied(given: RolloutInput) -> int:
+    """Give the percent of the requests that the canary gets copies of in the present step."""
+    shadowed = given.spec.rollout.shadow
+    if shadowed is None or current_step(given).kind is not StepKind.SHADOW:
+        return 0
+    return shadowed.percent
 
 
 def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
