@@ -30,6 +30,8 @@ from .world import REF, Crash, World
 
 FAULTS_LAST: Final = 240.0
 """Seconds from the new spec until the last fault is over."""
+LONGEST_BACKOFF: Final = 60.0
+"""Seconds an operator may wait after its last failure, so that what people asked for has not begun."""
 PATIENCE: Final = 3600.0
 """Seconds in which every story must come to its end."""
 RATIOS: Final = (25, 33, 40, 50, 100)
@@ -409,7 +411,7 @@ class Story:
             self._approve()
         if "abTest" in self.rollout:
             self._decide()
-        await world.run(FAULTS_LAST + 1)
+        await world.run(FAULTS_LAST + LONGEST_BACKOFF + 1)
         await world.run(PATIENCE, lambda: self._is_over(last))
         await world.run(400)
         self._verify(second, last)
