@@ -301,7 +301,8 @@ they happen in [how a rollout decides](../explanation/rollouts.md).
 {enum_table(Verdict, "Verdict")}
 ## Transitions and events
 
-Each transition posts one Event with this reason; conditions use them too.
+Each transition posts one Event with this reason, except for `WeightChanged` and `CanaryPrepared`: the `StepStarted`
+after them tells it. Conditions use them too.
 
 {events}
 ## Other reasons

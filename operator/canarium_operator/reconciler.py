@@ -35,6 +35,7 @@ from canarium_operator.core.rollout.inputs import (
     SignatureAnswer,
 )
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading
+from canarium_operator.core.rollout.state import WITHOUT_EVENT
 from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.rollout.webhooks import due_gates, question
 from canarium_operator.core.templates import TemplateKey, references_of
@@ -57,7 +58,7 @@ ANNOUNCE_RETRY: Final = timedelta(seconds=10)
 """An Event that could not be posted is tried again after this."""
 TEMPLATES_FRESH_FOR: Final = timedelta(seconds=60)
 """A template is read again after this, and one that is missing is looked for again: nothing wakes the operator."""
-NEWS_INTERVAL: Final = timedelta(seconds=2)
+NEWS_INTERVAL: Final = timedelta(seconds=5)
 """Counts and messages that change while pods come up are written this often at most; transitions are never put off."""
 MAX_UNANNOUNCED: Final = 20
 MAX_QUERIES_AT_ONCE: Final = 8
@@ -440,8 +441,10 @@ def _hear(ref: ObjectRef, status: ModelDeploymentStatus, memory: _Memory) -> _Me
     if transition is None or transition.epoch <= memory.heard_epoch:
         return memory
     log.info("%s: %s: %s", ref, transition.reason, transition.message)
-    unannounced = (*memory.unannounced, transition)[-MAX_UNANNOUNCED:]
-    return replace(memory, heard_epoch=transition.epoch, unannounced=unannounced)
+    heard = replace(memory, heard_epoch=transition.epoch)
+    if transition.reason in WITHOUT_EVENT:
+        return heard
+    return replace(heard, unannounced=(*memory.unannounced, transition)[-MAX_UNANNOUNCED:])
 
 
 def _recorded_rejection(status: ModelDeploymentStatus) -> tuple[int, str] | None:

@@ -9,6 +9,7 @@ import random
 import subprocess
 import threading
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -146,9 +147,10 @@ def check_rollout(world: World, watch: RouteWatch, before: int) -> None:
     """Hold one rollout against the laws."""
     new = world.events()[before:]
     epochs = [int(e["metadata"]["name"].rsplit(".", 1)[-1]) for e in new]
-    assert epochs == list(range(epochs[0], epochs[0] + len(epochs))), (
-        "each transition has one Event"
-    )
+    for event, (before_, epoch) in zip(new[1:], pairwise(epochs), strict=True):
+        # A change of the weight has none: the StepStarted after it tells it.
+        untold = event["reason"] == "StepStarted" and epoch == before_ + 2
+        assert untold or epoch == before_ + 1, "each transition has one Event"
     started = [e["message"].split(":")[0] for e in new if e["reason"] == "StepStarted"]
     assert started == [f"step {n}/{len(WEIGHTS)}" for n in range(1, len(WEIGHTS) + 1)]
     position = 0

@@ -135,7 +135,7 @@ def weights_move_onto_pods_that_are_there(before: ModelDeploymentStatus, after: 
     if rollout.weight <= earlier:
         return
     assert status.last_transition is not None
-    assert status.last_transition.reason == Reason.WEIGHT_CHANGED
+    assert status.last_transition.reason in (Reason.WEIGHT_CHANGED, Reason.STEP_PASSED)
     share = rollout.weight / 100
     ready = after.scenario.observed.workload(canary.revision).ready_replicas
     assert ready >= min(MAX, math.ceil(rollout.reserved_replicas * share))

@@ -162,7 +162,7 @@ def steps_move_by_one_and_only_forward(given_: RolloutInput, after: ModelDeploym
     elif reason != Reason.ROLLOUT_REPLANNED:
         assert moved == (reason in (Reason.STEP_PASSED, Reason.STEP_SKIPPED))
     if after.rollout.weight > before.rollout.weight:
-        assert reason == Reason.WEIGHT_CHANGED
+        assert reason in (Reason.WEIGHT_CHANGED, Reason.STEP_PASSED)
         reserved, scaling = after.rollout.reserved_replicas, given_.spec.autoscaling
         needed = canary_replicas(after.rollout.weight, reserved, scaling)
         assert after.canary.ready_replicas >= needed
@@ -185,7 +185,9 @@ def traffic_moves_only_to_what_clients_can_talk_to(
     stable, canary, rollout = after.stable, after.canary, after.rollout
     if stable is None or canary is None or rollout is None or after.last_transition is None:
         return
-    moved = after.last_transition.reason in (Reason.WEIGHT_CHANGED, Reason.CANARY_PREPARED)
+    before = given_.status.rollout.prepared_step if given_.status.rollout is not None else 0
+    reasons = (Reason.WEIGHT_CHANGED, Reason.CANARY_PREPARED, Reason.STEP_PASSED)
+    moved = after.last_transition.reason in reasons and rollout.prepared_step > before
     if after.epoch == given_.status.epoch or not moved:
         return  # a share that it was given while every change was allowed stays until the check of it fails
     if given_.spec.rollout.schema_change is SchemaChange.ALLOW:
@@ -211,7 +213,11 @@ def only_evidence_moves_a_rollout_on(given_: RolloutInput, after: ModelDeploymen
         return
     assert rollout is not None
     opens_at = gate_opens_at(given_.spec, rollout)
-    assert opens_at is not None
+    if opens_at is None:
+        # The last step is over as soon as it begins, where it waits for nothing.
+        assert after.last_transition.reason == Reason.PROMOTED
+        assert current_step(given_).pause == timedelta(0)
+        opens_at = given_.now
     assert given_.now >= opens_at
     if after.last_transition.reason == Reason.PROMOTED:
         assert rollout.weight == 100

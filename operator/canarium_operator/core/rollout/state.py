@@ -153,6 +153,9 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
 drains meanwhile, and a mended spec goes on from there. It stands for any phase, so it is not listed.
 """
 
+WITHOUT_EVENT: Final = frozenset({Reason.WEIGHT_CHANGED, Reason.CANARY_PREPARED})
+"""Transitions that have no Event: they ask for what the next one, StepStarted, tells as done."""
+
 
 def phase_of(status: ModelDeploymentStatus, wanted: str | None, *, invalid: bool = False) -> Phase:
     """Read the phase off the facts.

@@ -311,30 +311,46 @@ def _assess(given: RolloutInput) -> RolloutInput:
 
 def _await_pods(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
     """Change the weight as soon as enough pods are ready for it, and a Service leads to them."""
+    waiting = _missing_pods(given, canary, rollout)
+    if waiting is not None:
+        return waiting
+    changed, words = _with_weight(given, canary, rollout)
+    return transition(
+        given,
+        Reason.CANARY_PREPARED if current_step(given).kind in UNSEEN else Reason.WEIGHT_CHANGED,
+        words,
+        rollout=changed,
+        waiting_since=given.now,
+    )
+
+
+def _with_weight(
+    given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus
+) -> tuple[RolloutStatus, str]:
+    """Give the rollout with the weight of its step, and what that means in words."""
+    step, place = current_step(given), f"step {rollout.step}/{rollout.steps}"
+    words = f"{place}: {display(canary)} from {rollout.weight}% to {step.weight}%"
+    if step.kind in UNSEEN:
+        words = f"{place}: {display(canary)} is ready; {_UNSEEN.get(step.kind, '')}"
+    elif step.kind is StepKind.MATCH:
+        words = f"{place}: {_carried(given)} to {display(canary)}"
+    changed = rollout.model_copy(update={"weight": step.weight, "prepared_step": rollout.step})
+    return changed, words
+
+
+def _missing_pods(
+    given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus
+) -> Decision | None:
+    """Hold while the canary cannot carry the weight of its step; None: it can."""
     step = current_step(given)
-    target = step.weight
     needed = capacity.needed_replicas(given)
     reachable = canary.revision in given.observed.services
     if canary.ready_replicas >= needed and reachable:
-        unknown = (
+        return (
             experiment.awaits_router(given)
             or capacity.unmeasured(given)
             or contract.awaits_signature(given)
             or replicas.awaits_ratio(given)
-        )
-        if unknown is not None:
-            return unknown
-        place = f"step {rollout.step}/{rollout.steps}"
-        prepared = f"{place}: {display(canary)} is ready; {_UNSEEN.get(step.kind, '')}"
-        moved = f"{place}: {display(canary)} from {rollout.weight}% to {target}%"
-        if step.kind is StepKind.MATCH:
-            moved = f"{place}: {_carried(given)} to {display(canary)}"
-        return transition(
-            given,
-            Reason.CANARY_PREPARED if step.kind in UNSEEN else Reason.WEIGHT_CHANGED,
-            prepared if step.kind in UNSEEN else moved,
-            rollout=rollout.model_copy(update={"weight": target, "prepared_step": rollout.step}),
-            waiting_since=given.now,
         )
     too_small = capacity.too_small(given)
     if too_small is not None:
@@ -381,22 +397,7 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
         and route.mirrored.get(canary.revision, 0) == _copied(given)
     )
     if carried:
-        fresh = [analysis.renew(check) for check in rollout.checks]
-        return transition(
-            given,
-            Reason.STEP_STARTED,
-            f"step {rollout.step}/{rollout.steps}: {_carried(given)} to {display(canary)}",
-            rollout=rollout.model_copy(
-                update={
-                    "step_started_at": given.now,
-                    "evidence_since": given.now,
-                    "checks": fresh,
-                    "gates": [],
-                    "experiment": experiment.begun(given, rollout),
-                }
-            ),
-            waiting_since=None,
-        )
+        return _start_step(given, canary, rollout)
     deadline = deadline_of(given)
     note = route.message if route is not None else "the route does not exist yet"
     if given.now >= deadline:
@@ -409,6 +410,33 @@ def _await_route(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSt
         blocked_on=Reason.AWAITING_ROUTE,
         waiting=f"{unrouted(given, f'{rollout.weight}% yet')}{': ' + note if note else ''}, until {clock(deadline)}",
     )
+
+
+def _start_step(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus) -> Decision:
+    """Start the clock of a step; a last one that waits for nothing is over with that."""
+    started = rollout.model_copy(
+        update={
+            "step_started_at": given.now,
+            "evidence_since": given.now,
+            "checks": [analysis.renew(check) for check in rollout.checks],
+            "gates": [],
+            "experiment": experiment.begun(given, rollout),
+        }
+    )
+    begun = transition(
+        given,
+        Reason.STEP_STARTED,
+        f"step {rollout.step}/{rollout.steps}: {_carried(given)} to {display(canary)}",
+        rollout=started,
+        waiting_since=None,
+    )
+    if rollout.step == rollout.steps:
+        status = begun.status.model_copy(update={"epoch": given.status.epoch})
+        ended = _await_gate(with_status(given, status), canary, started)
+        last = ended.status.last_transition
+        if last is not None and last.reason == Reason.PROMOTED:
+            return ended
+    return begun
 
 
 def _copied(given: RolloutInput) -> int:
@@ -444,14 +472,7 @@ def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
             return missing
         if rollout.step == rollout.steps:
             return promote(given, canary, rollout)
-        following = rollout.step + 1
-        return transition(
-            given,
-            Reason.STEP_PASSED,
-            f"step {rollout.step}/{rollout.steps} ({rollout.weight}%) passed: {view.summary}",
-            rollout=rollout.model_copy(update={"step": following, "step_started_at": None}),
-            waiting_since=given.now,
-        )
+        return _pass_step(given, canary, rollout, view.summary)
     if view.gives_up_at is not None and given.now >= view.gives_up_at:
         return roll_back(given, Reason.ANALYSIS_TIMED_OUT, view.waiting)
     return Decision(
@@ -460,3 +481,19 @@ def _await_gate(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
         blocked_on=view.blocked_on,
         waiting=view.waiting,
     )
+
+
+def _pass_step(
+    given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus, evidence: str
+) -> Decision:
+    """Go on to the next step; where its pods are ready already, it gets its weight in the same transition."""
+    words = f"step {rollout.step}/{rollout.steps} ({rollout.weight}%) passed: {evidence}"
+    following = rollout.model_copy(update={"step": rollout.step + 1, "step_started_at": None})
+    status = given.status.model_copy(update={"rollout": following, "waiting_since": given.now})
+    after = capacity.sized(with_status(given, status))
+    sized = after.status.rollout
+    assert sized is not None  # noqa: S101 - it was put there
+    if _missing_pods(after, canary, sized) is None:
+        following, moved = _with_weight(after, canary, sized)
+        words += f"; {moved}"
+    return transition(given, Reason.STEP_PASSED, words, rollout=following, waiting_since=given.now)

@@ -34,6 +34,12 @@ def condition(scenario: Scenario, kind: ConditionType) -> str | None:
     return None if found is None else f"{found.status}/{found.reason}"
 
 
+def last(scenario: Scenario) -> str | None:
+    """Reason of the latest transition."""
+    latest = scenario.status.last_transition
+    return None if latest is None else latest.reason
+
+
 def test_first_deployment_goes_straight_to_stable() -> None:
     """The first revision gets all the traffic without a canary."""
     scenario = serving()
@@ -74,6 +80,55 @@ def test_a_step_lasts_its_pause_even_when_all_checks_pass() -> None:
     assert scenario.status.rollout.step == 1
     assert scenario.status.rollout.blocked_on == Reason.AWAITING_PAUSE
     assert scenario.later(1).settle().status.rollout.step == 2  # type: ignore[union-attr]
+
+
+def test_the_next_step_gets_its_weight_with_the_end_of_the_last_where_its_pods_are_ready() -> None:
+    """One transition, and one write, for what is decided at one moment."""
+    scenario = canary().later(61).step()
+    assert last(scenario) == Reason.STEP_PASSED
+    assert scenario.status.rollout is not None
+    assert (scenario.status.rollout.step, scenario.status.rollout.weight) == (2, 50)
+    assert scenario.status.last_transition is not None
+    assert scenario.status.last_transition.message.endswith(
+        f"; step 2/3: v2@{V2[:8]} from 10% to 50%"
+    )
+    scenario = scenario.act().step()
+    assert last(scenario) == Reason.STEP_STARTED
+
+
+def test_the_next_step_waits_for_its_pods_with_the_weight_of_the_last() -> None:
+    """Half of the traffic fits on one of two pods, all of it does not."""
+    scenario = canary(2).later(61).step()
+    assert last(scenario) == Reason.STEP_PASSED
+    assert scenario.status.rollout is not None
+    assert (scenario.status.rollout.step, scenario.status.rollout.weight) == (3, 50)
+    scenario = scenario.step().act().step()
+    assert last(scenario) == Reason.WEIGHT_CHANGED
+    assert scenario.status.rollout is not None
+    assert scenario.status.rollout.weight == 100
+
+
+@pytest.mark.parametrize(
+    ("step", "metrics", "reason"),
+    [
+        ({"weight": 100, "pause": "0s"}, [], Reason.PROMOTED),
+        ({"weight": 100, "pause": "1s"}, [], Reason.STEP_STARTED),
+        ({"weight": 100, "pause": "0s", "approval": True}, [], Reason.STEP_STARTED),
+        ({"weight": 100, "pause": "0s"}, [{"name": "error-rate"}], Reason.STEP_STARTED),
+    ],
+    ids=["nothing", "pause", "approval", "check"],
+)
+def test_a_last_step_that_waits_for_nothing_ends_as_it_begins(
+    step: dict[str, object], metrics: list[dict[str, str]], reason: Reason
+) -> None:
+    """As soon as the gateway carries it, not before."""
+    steps = [{"weight": 10, "pause": "1m"}, step]
+    rollout = {"canary": {"steps": steps}, "analysis": {"interval": "30s", "metrics": metrics}}
+    scenario = serving().change(make_spec("2", rollout=rollout)).settle().later(61)
+    scenario = scenario.step().act().step()
+    assert last(scenario) == Reason.WEIGHT_CHANGED
+    assert last(scenario.act(accepted=False).step()) == Reason.WEIGHT_CHANGED
+    assert last(scenario.act().step()) == reason
 
 
 def test_a_good_canary_is_promoted_and_the_old_revision_drains_before_it_goes() -> None:
