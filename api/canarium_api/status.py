@@ -241,6 +241,7 @@ class RolloutStatus(ApiModel):
     blocked_on: str | None = None
     """The one thing that the rollout waits for (a reason)."""
     next_check_at: datetime | None = None
+    """When it looks again by itself; None: a watch will tell of what is waited for."""
     checks: list[Check] = Field(default=[], max_length=20)
     gates: list[GateStatus] = Field(default=[], max_length=5)
     experiment: ExperimentStatus | None = None

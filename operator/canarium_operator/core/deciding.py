@@ -27,6 +27,6 @@ def decide(given: RolloutInput) -> tuple[Decision, ModelDeploymentStatus]:
     # What was measured belongs to the state before the transition.
     after = replace(given, status=decision.status, readings={}, gate_answers={}, signatures={})
     following = advance(after)
-    if following.status.epoch == decision.status.epoch:
-        decision = replace(following, requeue_after=timedelta(0))
-    return decision, present(given, decision)
+    if following.status.epoch > decision.status.epoch:
+        return decision, present(given, decision)
+    return replace(following, requeue_after=timedelta(0)), present(given, following)

@@ -25,6 +25,8 @@ from canarium_operator.core.rollout.engine import shortfall_of, stall_of
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, display, with_status
 from canarium_operator.core.rollout.state import phase_of
 
+_WATCHED: Final = (Reason.AWAITING_PODS, Reason.AWAITING_ROUTE)
+"""Waits that end when a watch says so."""
 _HELD: Final = (
     Reason.PAUSED,
     Reason.FROZEN,
@@ -76,7 +78,11 @@ def present(given: RolloutInput, decision: Decision) -> ModelDeploymentStatus:
 
 
 def _next_check(now: datetime, decision: Decision) -> datetime | None:
-    """Round to the second: a finer figure would be one more write for nothing."""
+    """Round to the second: a finer figure would be one more write for nothing, and so would be any for what a watch
+    tells of.
+    """
+    if decision.blocked_on in _WATCHED:
+        return None
     at = now + decision.requeue_after
     return at.replace(microsecond=0)
 

@@ -358,7 +358,7 @@ def _missing_pods(
     deadline = deadline_of(given)
     problem = given.observed.workload(canary.revision).problem
     why = f": {problem.message}" if problem is not None else ""
-    if not reachable:
+    if not reachable and canary.ready_replicas >= needed:
         why += "; its Service does not lead to all of them yet"
     if given.now >= deadline:
         return roll_back(
