@@ -8,7 +8,8 @@ waiting is an answer. Laws, each a property test:
 2. At most `capacity` items wait; a batch has at most `max_rows` rows.
 3. Items with different keys never share a batch.
 4. A batch is due at once while nothing runs, so a lone request never waits. While other workers are busy, a batch that
-   is not full may be held back for `max_delay_seconds` from the arrival of its first item, never longer.
+   is not full may be held back for `max_delay_seconds` from the arrival of its first item, never longer; not at all
+   while the rest of a split item waits, which may have come long before the first in line.
 5. Fair: an item behind k others is begun in the first k + 1 batches. Within a key, items run in the order they came.
 
 An item with at most `max_rows` rows is never split. A larger one runs in parts of `max_rows` and goes to the back of
@@ -135,6 +136,8 @@ class BatchQueue(Generic[T]):
         """The same items by key; a key without items has no line."""
         self._deadlines: list[tuple[float, int]] = []
         """Heap of (deadline, id); entries of items that have left stay until they come up or outnumber the rest."""
+        self._split = 0
+        """Items in line of which some rows have been taken."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -168,6 +171,7 @@ class BatchQueue(Generic[T]):
         line = self._lines[key]
         del line.items[item_id]
         line.rows -= entry.left
+        self._split -= entry.taken > 0
         if not line.items:
             del self._lines[key]
         return True
@@ -200,7 +204,7 @@ class BatchQueue(Generic[T]):
             return _IDLE
         head = next(iter(self._waiting.values()))
         key = head.item.key
-        if busy_workers and self._lines[key].rows < self.max_rows:
+        if busy_workers and not self._split and self._lines[key].rows < self.max_rows:
             # Held back no longer than half of the time that the item has, or a short deadline would pass unserved.
             patience = min(self.max_delay_seconds, (head.item.deadline - head.arrived_at) / 2)
             due = head.arrived_at + patience
@@ -223,6 +227,7 @@ class BatchQueue(Generic[T]):
                 break
             count = min(entry.left, room)
             parts.append(Part(entry.item, entry.taken, entry.taken + count, entry.arrived_at))
+            self._split += (entry.left > count) - (entry.taken > 0)
             entry.taken += count
             room -= count
             if entry.left:  # larger than a whole batch: the rest goes to the back of the line
