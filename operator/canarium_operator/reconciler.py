@@ -6,10 +6,10 @@ is idempotent. The operator may therefore die between any two lines: the next pa
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from canarium_api import API_VERSION, KIND
 from canarium_api.conditions import ConditionType, Reason
@@ -18,15 +18,13 @@ from canarium_operator.core import manifests
 from canarium_operator.core.assembling import assemble
 from canarium_operator.core.deciding import decide
 from canarium_operator.core.diff import Apply, Change, Delete, Scale, diff
-from canarium_operator.core.mirroring import shadowed_gateway
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.notifications import messages
-from canarium_operator.core.observation import GatewayClass
-from canarium_operator.core.observing import read_gateway_class
 from canarium_operator.core.plan import Plan, make_plan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.resources.front import is_front
 from canarium_operator.core.rollout.answers import GateAnswer
+from canarium_operator.core.rollout.checks import due_queries
 from canarium_operator.core.rollout.contract import Probe, due_probes
 from canarium_operator.core.rollout.inputs import (
     Decision,
@@ -36,9 +34,7 @@ from canarium_operator.core.rollout.inputs import (
 )
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading
 from canarium_operator.core.rollout.state import WITHOUT_EVENT
-from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.rollout.webhooks import due_gates, question
-from canarium_operator.core.templates import TemplateKey, references_of
 from canarium_operator.errors import (
     ClusterError,
     ForbiddenError,
@@ -49,6 +45,7 @@ from canarium_operator.errors import (
 from canarium_operator.messenger import Messenger
 from canarium_operator.ports import Clock, Cluster, EventRecord, Manifest, MetricSource
 from canarium_operator.replay.decisions import DecisionLog, entry_of
+from canarium_operator.surroundings import FRESH_FOR, Surroundings, look_around
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +53,6 @@ REJECTION_RETRY: Final = timedelta(seconds=60)
 """An object that the API server refused is tried again this often: a quota may have been raised meanwhile."""
 ANNOUNCE_RETRY: Final = timedelta(seconds=10)
 """An Event that could not be posted is tried again after this."""
-TEMPLATES_FRESH_FOR: Final = timedelta(seconds=60)
-"""A template is read again after this, and one that is missing is looked for again: nothing wakes the operator."""
 NEWS_INTERVAL: Final = timedelta(seconds=5)
 """Counts and messages that change while pods come up are written this often at most; transitions are never put off."""
 MAX_UNANNOUNCED: Final = 20
@@ -65,26 +60,6 @@ MAX_QUERIES_AT_ONCE: Final = 8
 
 Report = Callable[[ObjectRef, ModelDeploymentStatus | None], None]
 """Told of each status after it is written; None: the object is gone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Templates:
-    """AnalysisTemplates as they were read."""
-
-    found: Mapping[TemplateKey, Any] = field(default_factory=dict)
-    keys: frozenset[TemplateKey] = frozenset()
-    """What was asked for."""
-    read_at: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Gateway:
-    """The class of a gateway, as it was read."""
-
-    key: tuple[str, str] | None = None
-    """Namespace and name of the Gateway; None: nobody needs to know."""
-    found: GatewayClass | None = None
-    read_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +75,7 @@ class _Memory:
     """Latest transition that was or will be announced."""
     unannounced: tuple[Transition, ...] = ()
     """Oldest first; at most MAX_UNANNOUNCED, the oldest are given up."""
-    templates: _Templates = field(default_factory=_Templates)
-    gateway: _Gateway = field(default_factory=_Gateway)
+    surroundings: Surroundings = field(default_factory=Surroundings)
     wrote_at: datetime | None = None
     """When the status was written last."""
     unposted: bool = False
@@ -157,18 +131,19 @@ class Reconciler:
         # Before anything new is decided: whoever wrote the latest transition may have died before it was announced.
         self._memories[key] = memory = await self._announce(ref, _hear(ref, before, memory))
         children = await self._cluster.children(ref)
-        templates = await self._templates(ref, body, memory)
-        gateway = await self._gateway(ref, body, memory)
-        self._memories[key] = memory = replace(memory, templates=templates, gateway=gateway)
+        around = await look_around(
+            self._cluster, ref, body.get("spec"), memory.surroundings, self._clock.now()
+        )
+        self._memories[key] = memory = replace(memory, surroundings=around)
         given = assemble(
             ref,
             body,
             children,
             now=self._clock.now(),
             runtime_image=self._runtime_image,
-            templates=memory.templates.found,
+            templates=around.templates,
             rejection=memory.rejection,
-            gateway_class=memory.gateway.found,
+            gateway_class=around.gateway_class,
         )
         if isinstance(given, ModelDeploymentStatus):
             await self._record(ref, body, given)
@@ -188,7 +163,7 @@ class Reconciler:
                 body,
                 children,
                 runtime_image=self._runtime_image,
-                templates=memory.templates.found,
+                templates=around.templates,
                 rejection=memory.rejection,
                 decided=status,
             )
@@ -242,36 +217,6 @@ class Reconciler:
         keys = set(map(manifests.key, deciding))
         others = [child for child in children if manifests.key(child) not in keys]
         return [*others, *(child for child in live if child is not None)]
-
-    async def _templates(self, ref: ObjectRef, body: Manifest, memory: _Memory) -> _Templates:
-        """Read the templates that the spec names, again after a while: an edit of one counts within that time."""
-        keys = references_of(body.get("spec"))
-        known, now = memory.templates, self._clock.now()
-        if not keys:
-            return _Templates()
-        fresh = known.read_at is not None and now < known.read_at + TEMPLATES_FRESH_FOR
-        if fresh and known.keys == keys == known.found.keys():
-            return known
-        found = {}
-        for cluster_wide, name in sorted(keys):
-            namespace = None if cluster_wide else ref.namespace
-            template = await self._cluster.template(namespace, name)
-            if template is not None:
-                found[cluster_wide, name] = template.get("spec")
-        return _Templates(found=found, keys=keys, read_at=now)
-
-    async def _gateway(self, ref: ObjectRef, body: Manifest, memory: _Memory) -> _Gateway:
-        """Read what the gateway's class can do, where a shadow needs to know it; again after a while."""
-        key = shadowed_gateway(ref, body.get("spec"))
-        known, now = memory.gateway, self._clock.now()
-        if key is None:
-            return _Gateway()
-        fresh = known.read_at is not None and now < known.read_at + TEMPLATES_FRESH_FOR
-        if fresh and known.key == key:
-            return known
-        found = await self._cluster.gateway_class(*key)
-        parsed = read_gateway_class(found) if found is not None else None
-        return _Gateway(key=key, found=parsed, read_at=now)
 
     async def _measure(self, queries: frozenset[Query]) -> dict[Query, Reading]:
         """Ask Prometheus; a failure is an answer too."""
@@ -408,8 +353,8 @@ class Reconciler:
             waits.append(REJECTION_RETRY)
         if memory.unannounced or memory.unposted:
             waits.append(ANNOUNCE_RETRY)
-        if memory.templates.keys != memory.templates.found.keys():
-            waits.append(TEMPLATES_FRESH_FOR)
+        if memory.surroundings.lack_a_template:
+            waits.append(FRESH_FOR)
         return max(timedelta(0), min(waits))
 
 

@@ -21,9 +21,9 @@ from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import GatewayClass
 from canarium_operator.core.rollout.answers import GateAnswer
+from canarium_operator.core.rollout.checks import due_queries
 from canarium_operator.core.rollout.inputs import ProbeFailure, RolloutInput, SignatureAnswer
 from canarium_operator.core.rollout.queries import Query, QueryFailure, Reading, Series
-from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.templates import TemplateKey
 from canarium_operator.errors import OperatorError
 

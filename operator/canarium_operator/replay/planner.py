@@ -17,9 +17,9 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed, RouteState, Workload
 from canarium_operator.core.plan import make_plan
 from canarium_operator.core.revision import Revision, revision_of
+from canarium_operator.core.rollout.checks import due_queries
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput
-from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.routing import ROUTERS
 from canarium_operator.core.status import present
 from canarium_operator.replay.recording import Recording

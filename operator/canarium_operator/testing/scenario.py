@@ -17,12 +17,12 @@ from canarium_operator.core.plan import make_plan
 from canarium_operator.core.resources import front
 from canarium_operator.core.revision import Revision, revision_of
 from canarium_operator.core.rollout.answers import GateAnswer
+from canarium_operator.core.rollout.checks import due_queries
 from canarium_operator.core.rollout.contract import due_probes
 from canarium_operator.core.rollout.engine import advance
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, SignatureAnswer
 from canarium_operator.core.rollout.queries import Query, QueryFailure, QueryKind, Reading, Series
 from canarium_operator.core.rollout.shadow import with_checks
-from canarium_operator.core.rollout.steps import due_queries
 from canarium_operator.core.status import present
 from canarium_operator.testing.cluster import SIGNATURE
 from canarium_operator.testing.metrics import Behaviour, series_of

@@ -8,7 +8,8 @@ import pytest
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.templates import references_of, resolve
-from canarium_operator.reconciler import TEMPLATES_FRESH_FOR, Reconciler
+from canarium_operator.reconciler import Reconciler
+from canarium_operator.surroundings import FRESH_FOR
 from canarium_operator.testing.clock import FakeClock
 from canarium_operator.testing.cluster import FakeCluster
 from canarium_operator.testing.metrics import FakeMetrics
@@ -107,7 +108,7 @@ async def test_templates_are_read_once_a_minute() -> None:
     for _ in range(3):
         await reconciler.reconcile(obj)
     assert reads() == 1
-    clock.advance(TEMPLATES_FRESH_FOR + timedelta(seconds=1))
+    clock.advance(FRESH_FOR + timedelta(seconds=1))
     del cluster.templates["ml", "shop"]
     await reconciler.reconcile(obj)
     assert reads() == 2
@@ -131,4 +132,4 @@ async def test_a_missing_template_is_looked_for_again_within_a_minute() -> None:
     due = timedelta(0)
     for _ in range(5):
         due = await reconciler.reconcile(obj) or timedelta(0)
-    assert timedelta(0) < due <= TEMPLATES_FRESH_FOR
+    assert timedelta(0) < due <= FRESH_FOR
