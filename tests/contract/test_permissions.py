@@ -46,7 +46,7 @@ ALLOWED = {
 
 
 @pytest.fixture
-async def roles(api: ApiClient) -> ApiClient:
+async def roles(real: RealWorld, api: ApiClient) -> ApiClient:
     """The operator's ClusterRole and its binding, installed."""
     for manifest in yaml.safe_load_all(
         (ROOT / "manifests/base/rbac.yaml").read_text(encoding="utf-8")
@@ -57,6 +57,12 @@ async def roles(api: ApiClient) -> ApiClient:
         path = f"/apis/rbac.authorization.k8s.io/v1/{plural}/{manifest['metadata']['name']}"
         status, body = await call(api, "PATCH", f"{path}?fieldManager=tests&force=true", manifest)
         assert status < 300, body
+
+    async def known() -> bool:
+        """Whether the API server, which learns of roles by a watch of its own, goes by them."""
+        return "canarium.dev/modeldeployments" in await rules(api, OPERATOR)
+
+    await real.eventually("the roles count", known)
     return api
 
 

@@ -163,6 +163,8 @@ def test_a_gateway_that_cannot_copy_requests_is_refused(world: World) -> None:
         assert "canary" not in status
         without = settings()
         del without["shadow"]
+        # Stable has just begun: what it answers beside the canary is what the check compares with.
+        without["canary"] = {"steps": [{"weight": 50, "pause": "2s"}]}
         without["analysis"]["metrics"] = without["analysis"]["metrics"][:1]
         world.deploy("2", models.classifier(strange=True), rollout=without)
         world.wait("version 2 stable", lambda s: s["stable"]["modelVersion"] == "2", 120)
