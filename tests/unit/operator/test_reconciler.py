@@ -22,7 +22,7 @@ from canarium_operator.errors import (
     RejectedError,
     TransientClusterError,
 )
-from canarium_operator.reconciler import REJECTION_RETRY, Reconciler
+from canarium_operator.reconciler import FIRST_REPAIR_WITHIN, REJECTION_RETRY, Reconciler
 from canarium_operator.testing.clock import FakeClock
 from canarium_operator.testing.cluster import Call, FakeCluster
 from canarium_operator.testing.metrics import Behaviour, SimulatedTraffic
@@ -411,6 +411,28 @@ async def test_what_others_changed_is_repaired_at_the_resync(serving: Bench) -> 
     serving.later(300)
     assert await serving.reconcile() == timedelta(minutes=5)
     service = serving.cluster.find("Service", "ml", naming.child_name("fraud", name))
+    assert service is not None
+    assert selector.items() <= service["spec"]["selector"].items()
+
+
+async def test_a_new_operator_repairs_what_others_changed_meanwhile_soon_but_not_at_once(
+    serving: Bench,
+) -> None:
+    """A start with a thousand objects must not begin with ten thousand applies."""
+    name = naming.child_name("fraud", serving.status["stable"]["revision"])
+    service = serving.cluster.find("Service", "ml", name)
+    assert service is not None
+    selector, service["spec"]["selector"] = service["spec"]["selector"], {"somebody": "else"}
+    serving.cluster.store(service)
+    serving.restart()
+    serving.cluster.calls.clear()
+    after = await serving.reconcile()
+    assert "apply" not in {call.method for call in serving.cluster.calls}
+    assert after is not None
+    assert after <= FIRST_REPAIR_WITHIN
+    serving.later(after.total_seconds())
+    await serving.reconcile()
+    service = serving.cluster.find("Service", "ml", name)
     assert service is not None
     assert selector.items() <= service["spec"]["selector"].items()
 
