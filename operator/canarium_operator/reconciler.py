@@ -352,7 +352,7 @@ class Reconciler:
         return now >= memory.applied_all_at + self._resync
 
     def _presumed_repair(self, ref: ObjectRef, status: ModelDeploymentStatus) -> datetime | None:
-        """Date the latest repair of an object that an operator has seen before so that the next is due soon, but not for
+        """Date the latest repair of an object that an operator has seen before so that the next is due soon, not for
         all objects at once; None: of a new one, everything is applied.
         """
         if status.observed_generation < 0:
