@@ -332,6 +332,7 @@ def _start_step(given: RolloutInput, canary: RevisionStatus, rollout: RolloutSta
         waiting_since=None,
     )
     if rollout.step == rollout.steps:
+        # Both are one transition, with one number.
         status = begun.status.model_copy(update={"epoch": given.status.epoch})
         ended = _await_gate(with_status(given, status), canary, started)
         last = ended.status.last_transition
