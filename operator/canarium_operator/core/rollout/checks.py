@@ -7,6 +7,7 @@ from canarium_api.status import Check, RolloutStatus, Verdict
 from canarium_operator.core.rollout import analysis, capacity, experiment
 from canarium_operator.core.rollout.inputs import (
     RolloutInput,
+    canary_is_wanted,
     current_step,
     gate_opens_at,
     with_status,
@@ -39,9 +40,7 @@ def due_queries(given: RolloutInput) -> frozenset[Query]:
 
 def _queries_of_checks(given: RolloutInput) -> frozenset[Query]:
     subject = subject_of(given)
-    if subject is None or given.wanted is None or given.status.canary is None:
-        return frozenset()
-    if given.wanted.name != given.status.canary.revision:
+    if subject is None or not canary_is_wanted(given):
         return frozenset()
     return frozenset(
         query

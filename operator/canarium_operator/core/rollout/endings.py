@@ -18,6 +18,7 @@ from canarium_operator.core.rollout.inputs import (
     POLL,
     Decision,
     RolloutInput,
+    canary_is_wanted,
     clock,
     display,
     retire,
@@ -111,8 +112,7 @@ def withdraw(given: RolloutInput) -> Decision | None:
     if status.canary is None or status.stable is None:
         return None
     fixed = given.spec.rollout.fixed is not None
-    named = given.wanted is not None and given.wanted.name == status.canary.revision
-    if named and not fixed:
+    if canary_is_wanted(given) and not fixed:
         return None
     if given.wanted is None:
         why = "the spec is invalid"

@@ -20,6 +20,7 @@ from canarium_operator.core.rollout.inputs import (
     POLL,
     Decision,
     RolloutInput,
+    canary_is_wanted,
     clock,
     current_step,
     deadline_of,
@@ -159,9 +160,7 @@ def _subject(given: RolloutInput, found: ExperimentStatus) -> Subject:
 def due_queries(given: RolloutInput) -> frozenset[Query]:
     """Name the queries about the goals that this pass needs."""
     running = _running(given)
-    if running is None or given.wanted is None or given.status.canary is None:
-        return frozenset()
-    if given.wanted.name != given.status.canary.revision:
+    if running is None or not canary_is_wanted(given):
         return frozenset()
     found, _ = running
     metrics, subject = _metrics(given), _subject(given, found)

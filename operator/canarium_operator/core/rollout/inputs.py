@@ -79,6 +79,12 @@ class Decision:
     """The same in words, with its end."""
 
 
+def canary_is_wanted(given: RolloutInput) -> bool:
+    """Tell whether there is a canary and the spec still names it; of another one nothing is measured or asked."""
+    canary, wanted = given.status.canary, given.wanted
+    return canary is not None and wanted is not None and canary.revision == wanted.name
+
+
 def current_step(given: RolloutInput) -> Step:
     """Give the step that the rollout is in; asked only while there is one."""
     assert given.status.rollout is not None  # noqa: S101

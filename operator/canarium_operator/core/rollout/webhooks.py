@@ -16,6 +16,7 @@ from canarium_operator.core.rollout.endings import roll_back
 from canarium_operator.core.rollout.inputs import (
     Decision,
     RolloutInput,
+    canary_is_wanted,
     gate_opens_at,
     sooner,
     with_status,
@@ -26,9 +27,7 @@ from canarium_operator.core.rollout.strategy import Strategy
 def due_gates(given: RolloutInput) -> tuple[WebhookGate, ...]:
     """Name the systems to ask in this pass: those of the step whose pause is over, an interval after the last time."""
     rollout = given.status.rollout
-    if rollout is None or given.status.canary is None or given.wanted is None:
-        return ()
-    if given.wanted.name != given.status.canary.revision or rollout.paused_at is not None:
+    if rollout is None or rollout.paused_at is not None or not canary_is_wanted(given):
         return ()
     opens_at = gate_opens_at(given.spec, rollout)
     if opens_at is None or given.now < opens_at:
