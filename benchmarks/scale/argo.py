@@ -19,12 +19,13 @@ from typing import Any, Final
 
 from kubernetes.aio.client import ApiClient
 
-from benchmarks.scale.gateway import call
+from benchmarks.scale.gateway import watch
 from benchmarks.scale.run import (
     BUILD,
     NAMESPACE,
     PAUSE,
     STEPS,
+    Objects,
     Usage,
     apply,
     free_port,
@@ -86,25 +87,16 @@ def manifest(number: int, version: str) -> dict[str, Any]:
     }
 
 
-async def until_healthy(api: ApiClient, count: int, seconds: float) -> None:
-    """Wait until all are Healthy on their present generation."""
-    began, said = time.monotonic(), 0.0
-    while True:
-        listed = await call(api, "GET", ROLLOUTS)
-        done = sum(
-            status.get("phase") == "Healthy"
-            and status.get("observedGeneration") == str(body["metadata"]["generation"])
-            for body in listed["items"]
-            for status in [body.get("status") or {}]
-        )
-        now = time.monotonic() - began
-        if now > said + 15 or done >= count:
-            said = now
-            print(f"  {now:6.1f} s: {done} of {count} healthy", flush=True)
-        if done >= count:
-            return
-        assert now < seconds, "not healthy in time"
-        await asyncio.sleep(1.0)
+def is_healthy(version: str) -> Callable[[dict[str, Any]], bool]:
+    """Tell of a Rollout whether it is Healthy with a version."""
+
+    def test(body: dict[str, Any]) -> bool:
+        status, template = body.get("status") or {}, body["spec"]["template"]
+        current = status.get("observedGeneration") == str(body["metadata"]["generation"])
+        named = template["metadata"]["annotations"]["version"] == version
+        return named and current and status.get("phase") == "Healthy"
+
+    return test
 
 
 @contextmanager
@@ -133,16 +125,19 @@ def running(program: Path, kubeconfig: Path) -> Iterator[Callable[[], Usage]]:
 
 async def measure(api: ApiClient, usage: Callable[[], Usage], options: argparse.Namespace) -> None:
     """Converge, rest, and update all at once."""
+    seen = Objects()
+    watching = asyncio.create_task(watch(api, ROLLOUTS, seen.take))
     await apply(api, ROLLOUTS, [manifest(n, "1") for n in range(options.rollouts)])
-    await until_healthy(api, options.rollouts, 600)
+    await seen.until("healthy", is_healthy("1"), options.rollouts, 600)
     before = usage()
     await asyncio.sleep(options.rest)
     show(result_of("rest, Argo Rollouts", options.rollouts, before, usage()))
     before, began = usage(), time.monotonic()
     await apply(api, ROLLOUTS, [manifest(n, "2") for n in range(options.rollouts)])
-    await until_healthy(api, options.rollouts, 900)
+    await seen.until("healthy", is_healthy("2"), options.rollouts, 900)
     took = round(time.monotonic() - began, 1)
     show(result_of("Argo Rollouts", options.rollouts, before, usage(), all_healthy_after=took))
+    watching.cancel()
 
 
 async def main() -> int:

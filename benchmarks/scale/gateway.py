@@ -67,6 +67,8 @@ async def watch(api: ApiClient, path: str, take: Callable[[str, dict[str, Any]],
     while True:
         try:
             listed = await call(api, "GET", path)
+            if listed["_status"] != 200:
+                raise aiohttp.ClientError(listed.get("message"))
             for item in listed.get("items") or []:
                 take("ADDED", item)
             version = listed["metadata"]["resourceVersion"]
@@ -81,8 +83,8 @@ async def watch(api: ApiClient, path: str, take: Callable[[str, dict[str, Any]],
             async for line in answer.content:
                 event = json.loads(line)
                 take(event["type"], event["object"])
-        except (aiohttp.ClientError, TimeoutError, KeyError) as error:
-            print(f"watch of {path}: {error!r}", flush=True)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            print(f"watch of {path}: {error}; again in a second", flush=True)
             await asyncio.sleep(1.0)
 
 

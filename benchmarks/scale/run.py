@@ -212,7 +212,7 @@ async def apply(api: ApiClient, collection: str, objects: Iterable[dict[str, Any
 
 
 class Objects:
-    """All ModelDeployments as a watch tells of them: to list a thousand each second would be what is measured."""
+    """All objects of a collection as a watch tells of them: to list them each second would be what is measured."""
 
     def __init__(self) -> None:
         self.known: dict[str, dict[str, Any]] = {}
