@@ -55,7 +55,12 @@ class ServingError(Exception):
         expected: what that field should hold.
         got: what it holds.
         retry_after_seconds: when trying again makes sense.
+
+    Attributes:
+        client_id: the id that the client gave its request, where a decoder had read it already.
     """
+
+    client_id: str | None = None
 
     def __init__(
         self,

@@ -1,22 +1,25 @@
 """`InferenceService`: the one way from a request to an answer, whatever protocol carried it.
 
-    with service.permit() as permit:      capacity, counts, time
-        inputs = service.validate(...)    against the model's specs
-        await service.infer(permit, inputs)
+    prediction = service.admit(request_id)     a place in the server, or the reason why not
+    inputs = validate(service.spec, ...)       by the door, which knows how its protocol names fields
+    prediction.run(inputs, done)               queue, batch, model; done(outputs or error)
+    prediction.close(error or None)            counted, by how it ended
 
-All protocols call this, so limits and metrics cannot differ between them.
+All doors call this, so limits and metrics cannot differ between them. It is made of callbacks and not of coroutines
+because a task for each request costs as much as running a small model; `InferenceService.predict` is the same for
+callers that have a task anyway.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime import validation, warmup
 from canarium_runtime.backends.base import Array, Backend, ModelSpec
-from canarium_runtime.batching.batcher import Batcher
+from canarium_runtime.batching.batcher import Batcher, Done
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
 from canarium_runtime.lifecycle import ANSWERING, Event, Lifecycle, ModelState
 from canarium_runtime.metrics import Metrics
@@ -37,28 +40,51 @@ _MEASURED = frozenset({PredictionStatus.SUCCESS, PredictionStatus.ERROR, Predict
 """Refusals are quick: among the latencies they would make an overloaded server look fast."""
 
 
-class Permit:
-    """One request's place in the server, from arrival to answer; counts it when it ends."""
+class Prediction:
+    """One request on its way through the server, from its arrival to its answer, whatever door it came by.
 
-    __slots__ = ("_service", "arrived_at", "deadline")
+    It holds a place in the server from `InferenceService.admit` on, until exactly one call of `close`.
+    """
 
-    def __init__(self, service: "InferenceService", arrived_at: float) -> None:
+    __slots__ = ("_open", "_service", "_ticket", "arrived_at", "deadline", "request_id")
+
+    def __init__(self, service: "InferenceService", request_id: str, deadline: float) -> None:
         self._service = service
-        self.arrived_at = arrived_at
-        self.deadline = arrived_at + service.request_timeout_seconds
+        self._ticket: int | None = None
+        self._open = True
+        self.arrived_at = time.monotonic()
+        self.deadline = deadline
+        """Instant of `time.monotonic()` after which nobody wants the answer."""
+        self.request_id = request_id
 
-    def __enter__(self) -> "Permit":
-        self._service.enter()
-        return self
+    def run(self, inputs: validation.ValidatedInputs, done: Done) -> None:
+        """Get the answer to validated inputs.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        status = PredictionStatus.SUCCESS if error is None else status_of(error)
-        self._service.leave(status, time.monotonic() - self.arrived_at)
+        Args:
+            inputs: made for the service's `spec`.
+            done: called once, now or later, with the wanted outputs in the order of `inputs.outputs`, or with a
+                ServingError: DEADLINE, MODEL_FAILED, STOPPING or INTERNAL.
+
+        Raises:
+            ServingError: QUEUE_FULL, NOT_READY or STOPPING; then `done` is not called.
+        """
+        self._ticket = self._service.submit(inputs, self.deadline, done)
+
+    def cancel(self) -> None:
+        """Give up what is under way: nobody waits for it any more. `done` is not called after this."""
+        if self._ticket is not None:
+            self._service.cancel(self._ticket)
+
+    def age(self) -> float:
+        """Seconds since it arrived."""
+        return time.monotonic() - self.arrived_at
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Leave the server, and be counted by how it ended. A second call does nothing."""
+        if self._open:
+            self._open = False
+            status = PredictionStatus.SUCCESS if error is None else status_of(error)
+            self._service.leave(status, self.age())
 
 
 def status_of(error: BaseException) -> PredictionStatus:
@@ -134,15 +160,15 @@ class InferenceService:
             self._batcher.placement.observe(report.seconds_per_run)
         self.lifecycle.advance(Event.WARMED)
 
-    def permit(self) -> Permit:
-        """Begin a request; use as a context manager around all of its work."""
-        return Permit(self, time.monotonic())
-
-    def enter(self) -> None:
+    def admit(self, request_id: str = "", timeout_seconds: float | None = None) -> Prediction:
         """Let a request in, before its body is read, or refuse it.
 
+        Args:
+            request_id: for logs and records.
+            timeout_seconds: how long its client waits; at most the server's own request timeout, the default.
+
         Raises:
-            ServingError: NOT_READY, STOPPING or QUEUE_FULL.
+            ServingError: NOT_READY, STOPPING or QUEUE_FULL; counted already.
         """
         error: ServingError | None = None
         if self._batcher is None or self.lifecycle.state not in ANSWERING:
@@ -153,6 +179,10 @@ class InferenceService:
             self.metrics.predictions[status_of(error)] += 1
             raise error
         self.metrics.inflight += 1
+        patience = self.request_timeout_seconds
+        if timeout_seconds is not None and timeout_seconds < patience:
+            patience = timeout_seconds
+        return Prediction(self, request_id, time.monotonic() + patience)
 
     def leave(self, status: PredictionStatus, seconds: float) -> None:
         """Count a request that was let in."""
@@ -161,26 +191,52 @@ class InferenceService:
         if status in _MEASURED:
             self.metrics.duration.observe(seconds)
 
-    async def infer(self, permit: Permit, inputs: validation.ValidatedInputs) -> Sequence[Array]:
-        """Run validated inputs.
+    def submit(self, inputs: validation.ValidatedInputs, deadline: float, done: Done) -> int:
+        """Queue validated inputs; see `Prediction.run`, which is how requests come here."""
+        if self._batcher is None:
+            raise self._not_answering()
+        # Without batching, a request is one indivisible row to the queue, whatever its shape.
+        return self._batcher.submit(
+            inputs.arrays,
+            rows=inputs.rows if self._batching else 1,
+            key=inputs.key,
+            outputs=inputs.outputs,
+            deadline=deadline,
+            done=done,
+        )
+
+    def cancel(self, ticket: int) -> None:
+        """Forget what `submit` queued."""
+        if self._batcher is not None:
+            self._batcher.cancel(ticket)
+
+    async def predict(
+        self, prediction: Prediction, inputs: validation.ValidatedInputs
+    ) -> Sequence[Array]:
+        """Run a prediction from a coroutine; given up when that is cancelled.
 
         Returns:
             The wanted outputs, in the order of `inputs.outputs`.
 
         Raises:
-            ServingError: QUEUE_FULL, DEADLINE, MODEL_FAILED, STOPPING, NOT_READY or INTERNAL.
+            ServingError: as `Prediction.run` raises and gives to `done`.
         """
-        if self._batcher is None:
-            raise self._not_answering()
-        # Without batching, a request is one indivisible row to the queue, whatever its shape.
-        rows = inputs.rows if self._batching else 1
-        return await self._batcher.submit(
-            inputs.arrays,
-            rows=rows,
-            key=inputs.key,
-            outputs=inputs.outputs,
-            deadline=permit.deadline,
-        )
+        future: asyncio.Future[Sequence[Array]] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Sequence[Array] | ServingError) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, ServingError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        prediction.run(inputs, done)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            prediction.cancel()
+            raise
 
     def terminate(self) -> None:
         """Stop being ready, and go on answering."""

@@ -4,6 +4,7 @@
 need the `onnx` package, which the server itself does not.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime.backends.base import Array, BackendError, Dimension, ModelSpec, TensorSpec
+from canarium_runtime.batching.batcher import Batcher
+from canarium_runtime.errors import ServingError
 from canarium_runtime.metrics import Metrics
 from canarium_runtime.service import InferenceService
 from canarium_runtime.warmup import Report
@@ -77,6 +80,33 @@ class FakeBackend:
     def close(self) -> None:
         """Note it."""
         self.closed = True
+
+
+async def run_batched(
+    batcher: Batcher, inputs: Mapping[str, Array], **more: Any
+) -> Sequence[Array]:
+    """Submit a request to a batcher and wait for its outcome.
+
+    Args:
+        batcher: where to.
+        inputs: validated arrays.
+        more: as `Batcher.submit` takes it.
+
+    Raises:
+        ServingError: as it came.
+    """
+    future: asyncio.Future[Sequence[Array] | ServingError] = (
+        asyncio.get_running_loop().create_future()
+    )
+    ticket = batcher.submit(inputs, done=future.set_result, **more)
+    try:
+        outcome = await future
+    except asyncio.CancelledError:
+        batcher.cancel(ticket)
+        raise
+    if isinstance(outcome, ServingError):
+        raise outcome
+    return outcome
 
 
 def make_service(

@@ -7,7 +7,7 @@ for when there is one.
 
 import math
 import struct
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn, cast
@@ -64,7 +64,7 @@ class RawTensor:
     field: str
     """Path of the values, such as `inputs[0].data`."""
     values: Any
-    """Nested lists, or one flat list when `shape` is given."""
+    """Nested lists, or one flat list when `shape` is given; or an array of that shape, from binary data."""
     shape: tuple[int, ...] | None = None
     """Declared shape; None: that of the nesting."""
 
@@ -126,6 +126,32 @@ def _refuse_names(model: ModelSpec, tensors: dict[str, RawTensor]) -> NoReturn:
 
 def _check_sizes(model: ModelSpec, tensors: dict[str, RawTensor], arrays: dict[str, Array]) -> None:
     """Hold every input to the same number of rows, and equal names of dimensions to equal sizes."""
+    for found in _mismatches(model, arrays):
+        raise invalid(
+            tensors[found.input].field,
+            f"{found.wanted} in axis {found.axis} ({found.name}), as input {found.other!r} has",
+            str(found.size),
+        )
+
+
+def sizes_agree(model: ModelSpec, arrays: dict[str, Array]) -> bool:
+    """Whether all inputs have the same number of rows, and dimensions of the same name the same size."""
+    return not model.has_tied_axes or next(_mismatches(model, arrays), None) is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mismatch:
+    """An axis of one input whose size is not that of another input's."""
+
+    input: str
+    axis: int
+    name: str
+    size: int
+    wanted: int
+    other: str
+
+
+def _mismatches(model: ModelSpec, arrays: dict[str, Array]) -> Iterator[_Mismatch]:
     seen: dict[str, tuple[int, str]] = {}
     for spec in model.inputs:
         array = arrays[spec.name]
@@ -133,14 +159,9 @@ def _check_sizes(model: ModelSpec, tensors: dict[str, RawTensor], arrays: dict[s
             name = "rows" if axis == 0 and model.batchable else dimension
             if not isinstance(name, str):
                 continue
-            size, other = seen.setdefault(name, (array.shape[axis], spec.name))
-            if array.shape[axis] != size:
-                field = tensors[spec.name].field
-                raise invalid(
-                    field,
-                    f"{size} in axis {axis} ({name}), as input {other!r} has",
-                    str(array.shape[axis]),
-                )
+            wanted, other = seen.setdefault(name, (array.shape[axis], spec.name))
+            if array.shape[axis] != wanted:
+                yield _Mismatch(spec.name, axis, name, array.shape[axis], wanted, other)
 
 
 def to_array(spec: TensorSpec, tensor: RawTensor) -> Array:
@@ -150,6 +171,9 @@ def to_array(spec: TensorSpec, tensor: RawTensor) -> Array:
         ServingError: INVALID.
     """
     values = tensor.values
+    if isinstance(values, np.ndarray):
+        _check_shape(spec, tensor, values.shape)
+        return values
     if type(values) is not list:
         raise invalid(tensor.field, "an array", describe(values))
     flat, nested = _flatten(tensor.field, values)

@@ -12,7 +12,7 @@ from canarium_runtime.batching import merge
 from canarium_runtime.batching.batcher import Batcher
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.metrics import Metrics
-from canarium_runtime.testing import FakeBackend, model_spec, tensor
+from canarium_runtime.testing import FakeBackend, model_spec, run_batched, tensor
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ async def run_all(
     deadline = asyncio.get_running_loop().time() + 60
     answers = await asyncio.gather(
         *(
-            batcher.submit(
+            run_batched(
+                batcher,
                 {"x": values_of(number, w)},
                 rows=w.rows,
                 key=(w.width, w.outputs),

@@ -7,7 +7,7 @@ batch of several fails, each of them is run alone once, and only those that fail
 import asyncio
 import logging
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -44,13 +44,17 @@ class BatchObserver(Protocol):
         ...
 
 
+Done = Callable[[Sequence[Array] | ServingError], None]
+"""Is called once, on the event loop, with the wanted outputs or the failure."""
+
+
 @dataclass(slots=True)
 class _Request:
-    """One accepted request until its future is set."""
+    """One accepted request until it is settled."""
 
     inputs: merge.Inputs
     outputs: Sequence[str]
-    future: asyncio.Future[Sequence[Array]]
+    done: Done
     deadline: float
     pieces: dict[int, Sequence[Array]] = field(default_factory=dict)
     """Results by first row, for a request that runs in several parts."""
@@ -95,6 +99,7 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._ids = count()
         self._requests: dict[int, _Request] = {}
+        """Those whose `done` was not called yet."""
         self._busy = 0
         self._pump_scheduled = False
         self._wake: asyncio.TimerHandle | None = None
@@ -110,7 +115,7 @@ class Batcher:
         """Most requests that the queue holds."""
         return self._queue.capacity
 
-    async def submit(
+    def submit(
         self,
         inputs: merge.Inputs,
         *,
@@ -118,8 +123,11 @@ class Batcher:
         key: Hashable,
         outputs: Sequence[str],
         deadline: float,
-    ) -> Sequence[Array]:
-        """Run one request, together with others where that fits.
+        done: Done,
+    ) -> int:
+        """Take one request, to be run together with others where that fits.
+
+        A callback and no future: a task and a future for each request would cost as much as running a small model.
 
         Args:
             inputs: validated arrays, first axis `rows` where the model can be batched.
@@ -127,16 +135,17 @@ class Batcher:
             key: requests with equal keys may share a run; equal keys must mean equal `outputs`.
             outputs: names of the wanted outputs.
             deadline: instant of `time.monotonic()`.
+            done: gets the wanted outputs, in that order, or a ServingError: DEADLINE, MODEL_FAILED, STOPPING or
+                INTERNAL. Never called before this function has returned, nor after `cancel`.
 
         Returns:
-            The wanted outputs, in that order.
+            A number for `cancel`.
 
         Raises:
-            ServingError: QUEUE_FULL, DEADLINE, MODEL_FAILED, STOPPING or INTERNAL.
+            ServingError: QUEUE_FULL.
         """
         request_id = next(self._ids)
-        future: asyncio.Future[Sequence[Array]] = self._loop.create_future()
-        request = _Request(inputs, outputs, future, deadline)
+        request = _Request(inputs, outputs, done, deadline)
         item = Item(id=request_id, rows=rows, key=key, deadline=deadline, payload=request)
         if isinstance(self._queue.offer(item, time.monotonic()), QueueFull):
             raise QueueFullError(self._queue.capacity)
@@ -147,19 +156,20 @@ class Batcher:
             self._loop.call_soon(self._pump)
         if self._sweep is None:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
-        try:
-            return await future
-        finally:
-            del self._requests[request_id]
-            self._queue.cancel(request_id)  # still in line only if the caller was cancelled
+        return request_id
+
+    def cancel(self, request_id: int) -> None:
+        """Forget a request that nobody waits for: it leaves the queue, and `done` is not called."""
+        if self._requests.pop(request_id, None) is not None:
+            self._queue.cancel(request_id)
 
     def close(self) -> None:
         """Refuse what still waits and let the threads go."""
-        for request in list(self._requests.values()):
-            _fail(
-                request,
-                ServingError(ErrorKind.STOPPING, "the server is stopping", retry_after_seconds=1),
+        for request_id in list(self._requests):
+            error = ServingError(
+                ErrorKind.STOPPING, "the server is stopping", retry_after_seconds=1
             )
+            self._settle(request_id, error)
         for timer in (self._wake, self._sweep):
             if timer is not None:
                 timer.cancel()
@@ -221,47 +231,51 @@ class Batcher:
     def _crashed(self, batch: _Batch, error: BaseException) -> None:
         _log.error("running a batch failed in this server itself", exc_info=error)
         for part in batch.parts:
-            _fail(part.item.payload, ServingError(ErrorKind.INTERNAL, "internal error"))
+            self._settle(part.item.id, ServingError(ErrorKind.INTERNAL, "internal error"))
 
     def _finish(self, batch: _Batch, outcomes: Sequence[_Outcome], seconds: float) -> None:
         self.placement.observe(seconds)
         self._observer.batch_ran(batch.rows, seconds)
         for part, outcome in zip(batch.parts, outcomes, strict=True):
-            request = part.item.payload
-            if request.future.done():
+            request_id = part.item.id
+            if request_id not in self._requests:
                 continue
             if isinstance(outcome, BackendError):
                 failure = ServingError(ErrorKind.MODEL_FAILED, "the model failed on this input")
                 failure.__cause__ = outcome
-                _fail(request, failure)
-                self._queue.cancel(part.item.id)  # its other parts, if any, are not needed
+                self._settle(request_id, failure)
+                self._queue.cancel(request_id)  # its other parts, if any, are not needed
             elif part.is_whole:
-                request.future.set_result(outcome)
+                self._settle(request_id, outcome)
             else:
+                request = part.item.payload
                 request.pieces[part.start] = outcome
                 request.rows_done += part.stop - part.start
                 if request.rows_done == part.item.rows:
                     pieces = [request.pieces[start] for start in sorted(request.pieces)]
-                    request.future.set_result(merge.join_outputs(pieces))
+                    self._settle(request_id, merge.join_outputs(pieces))
+
+    def _settle(self, request_id: int, outcome: Sequence[Array] | ServingError) -> None:
+        """Tell the caller, unless it was told or has left."""
+        request = self._requests.pop(request_id, None)
+        if request is None:
+            return
+        try:
+            request.done(outcome)
+        except Exception:  # noqa: BLE001 - logged
+            # One caller's mistake must not keep the others of its batch from their answers.
+            _log.exception("handing a result over failed")
 
     def _expire(self) -> None:
         """Answer those whose deadline has come, in the queue and in a run."""
         self._sweep = None
         now = time.monotonic()
         self._queue.expire(now)
-        for request in self._requests.values():
-            if request.deadline <= now:
-                _fail(
-                    request,
-                    ServingError(ErrorKind.DEADLINE, "no answer within the request timeout"),
-                )
+        for request_id in [i for i, r in self._requests.items() if r.deadline <= now]:
+            error = ServingError(ErrorKind.DEADLINE, "no answer within the request timeout")
+            self._settle(request_id, error)
         if self._requests:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
-
-
-def _fail(request: _Request, error: ServingError) -> None:
-    if not request.future.done():
-        request.future.set_exception(error)
 
 
 def _execute(backend: Backend, batch: _Batch) -> tuple[list[_Outcome], float]:

@@ -22,22 +22,22 @@ class Front:
     def __init__(self, app: ASGIApp, predictor: Predictor) -> None:
         self._app = app
         self._predictor = predictor
-        self._codecs = predictor.codecs
+        self._routes = predictor.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["method"] == "POST" and (codec := self._codecs.get(scope["path"])) is not None:
-            await http.send_answer(send, await self._predictor.answer(codec, scope, receive))
+        if scope["method"] == "POST" and (route := self._routes.get(scope["path"])) is not None:
+            await http.send_answer(send, await self._predictor.answer(route, scope, receive))
             return
         await self._pass_on(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = http.read_head(scope["headers"]).request_id
         scope.setdefault("state", {})["request_id"] = request_id
-        stamps = self._predictor.headers(request_id)
+        stamps = self._predictor.stamps(request_id)
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -11,13 +11,16 @@ from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.errors import ErrorKind, ServingError, invalid
 
 REQUEST_ID = b"x-request-id"
 REVISION = b"x-canarium-revision"
+JSON_BYTES = b"inference-header-content-length"
 JSON = (b"content-type", b"application/json")
+BINARY = (b"content-type", b"application/octet-stream")
 _SWEEP_SECONDS = 1.0
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_MAX_DIGITS = 18
 _prefix = token_hex(6)
 _numbers = count(1)
 
@@ -29,8 +32,8 @@ class Head:
     request_id: str
     content_length: int | None = None
     encoding: bytes = b""
-    is_binary: bool = False
-    """The body holds V2 binary tensors."""
+    json_bytes: int | None = None
+    """How much of the body is JSON, where V2 binary tensors follow; None: all of it."""
     has_id: bool = False
     """The request id came with the request; else it is this server's own."""
 
@@ -55,18 +58,23 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
     head = Head("")
     for name, value in headers:
         if name == b"content-length":
-            head.content_length = int(value) if value.isdigit() else None
+            head.content_length = _size(value)
         elif name == REQUEST_ID:
             if _SAFE_ID.fullmatch(value):
                 head.request_id = value.decode("ascii")
                 head.has_id = True
         elif name == b"content-encoding":
             head.encoding = value
-        elif name == b"inference-header-content-length":
-            head.is_binary = True
+        elif name == JSON_BYTES:
+            size = _size(value)
+            head.json_bytes = -1 if size is None else size
     if not head.request_id:
         head.request_id = new_request_id()
     return head
+
+
+def _size(value: bytes) -> int | None:
+    return int(value) if value.isdigit() and len(value) <= _MAX_DIGITS else None
 
 
 class BodyReader:
@@ -96,17 +104,7 @@ class BodyReader:
         Raises:
             ServingError: BODY_TOO_LARGE, BODY_TOO_SLOW, CLIENT_GONE or UNSUPPORTED_ENCODING.
         """
-        if head.encoding and head.encoding.lower() != b"identity":
-            raise ServingError(
-                ErrorKind.UNSUPPORTED_ENCODING,
-                "compressed bodies are not supported: send plain JSON",
-            )
-        if head.is_binary:
-            raise ServingError(
-                ErrorKind.UNSUPPORTED_ENCODING, "binary tensor data is not supported: use JSON"
-            )
-        if head.content_length is not None and head.content_length > self._max_bytes:
-            raise _too_large(self._max_bytes, f"{head.content_length} bytes")
+        check_head(head, self._max_bytes)
         task = asyncio.current_task()
         if task is None:
             return await self._read(receive)
@@ -148,6 +146,28 @@ class BodyReader:
                 task.cancel()
         running = asyncio.get_running_loop()
         self._timer = running.call_later(_SWEEP_SECONDS, self._sweep) if self._reading else None
+
+
+def check_head(head: Head, max_bytes: int) -> None:
+    """Refuse a request whose headers say that its body cannot be read.
+
+    Raises:
+        ServingError: UNSUPPORTED_ENCODING, MALFORMED or BODY_TOO_LARGE.
+    """
+    if head.encoding and head.encoding.lower() != b"identity":
+        raise ServingError(
+            ErrorKind.UNSUPPORTED_ENCODING,
+            "compressed bodies are not supported: send plain JSON",
+        )
+    if head.json_bytes is not None and head.json_bytes < 0:
+        raise invalid(
+            "Inference-Header-Content-Length",
+            "a number of bytes",
+            "something else",
+            kind=ErrorKind.MALFORMED,
+        )
+    if head.content_length is not None and head.content_length > max_bytes:
+        raise _too_large(max_bytes, f"{head.content_length} bytes")
 
 
 def _too_large(max_bytes: int, got: str) -> ServingError:

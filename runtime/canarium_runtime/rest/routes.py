@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from canarium_runtime import health, metrics
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.rest import http, schemas
-from canarium_runtime.rest.codec import Codec
 from canarium_runtime.rest.endpoints import Predictor
 from canarium_runtime.rest.errors import STATUS_OF_KIND
+from canarium_runtime.rest.exchange import Route, refusal
 
 SERVER_NAME = "canarium"
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -37,11 +37,18 @@ def reply(document: Mapping[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(document), status, media_type="application/json")
 
 
-def _body_of(request: type[Any], response: type[Any]) -> dict[str, Any]:
+def response(answer: http.Answer) -> Response:
+    """Put an answer into FastAPI's form."""
+    made = Response(answer.body, answer.status)
+    made.raw_headers.extend([answer.media, *answer.headers])
+    return made
+
+
+def _body_of(request: type[Any], answer: type[Any]) -> dict[str, Any]:
     return {
         "openapi_extra": {"requestBody": {"required": True, "content": schemas.reference(request)}},
         "responses": {
-            200: {"description": "Answer.", "content": schemas.reference(response)},
+            200: {"description": "Answer.", "content": schemas.reference(answer)},
             **_REFUSALS,
         },
         "response_class": Response,
@@ -96,18 +103,6 @@ def _add_health(router: APIRouter, predictor: Predictor) -> None:
         return Response(service.metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
-def _check_model(predictor: Predictor, name: str, version: str | None) -> None:
-    identity = predictor.identity
-    if name != identity.model_name:
-        message = f"no model {name!r} here; there is {identity.model_name!r}"
-        raise ServingError(ErrorKind.NOT_FOUND, message)
-    if version not in {None, identity.model_version}:
-        message = (
-            f"model {name!r} has no version {version!r} here; there is {identity.model_version!r}"
-        )
-        raise ServingError(ErrorKind.NOT_FOUND, message)
-
-
 def _add_models(router: APIRouter, predictor: Predictor, version: str) -> None:
     service = predictor.service
     identity = predictor.identity
@@ -121,7 +116,7 @@ def _add_models(router: APIRouter, predictor: Predictor, version: str) -> None:
     @router.get("/v2/models/{name}/versions/{model_version}", tags=["v2"], responses=_REFUSALS)
     async def model(name: str, model_version: str | None = None) -> Response:
         """Model metadata, as the model itself declares it."""
-        _check_model(predictor, name, model_version)
+        predictor.check_model(name, model_version)
         spec = service.spec
         return reply(
             {
@@ -145,28 +140,25 @@ def _add_models(router: APIRouter, predictor: Predictor, version: str) -> None:
     )
     async def model_ready(name: str, model_version: str | None = None) -> Response:
         """Tell whether the model is ready."""
-        _check_model(predictor, name, model_version)
+        predictor.check_model(name, model_version)
         return reply(
             {"name": identity.model_name, "ready": service.ready}, 200 if service.ready else 503
         )
 
 
 def _add_predictions(router: APIRouter, predictor: Predictor) -> None:
-    async def run(codec: Codec, request: Request) -> Response:
-        answer = await predictor.answer(codec, request.scope, request.receive)
-        response = Response(answer.body, answer.status, media_type="application/json")
-        response.raw_headers.extend(answer.headers)
-        return response
+    async def run(route: Route, request: Request) -> Response:
+        return response(await predictor.answer(route, request.scope, request.receive))
 
-    predict_codec = predictor.codecs["/predict"]
-    v2_codec = next(c for path, c in predictor.codecs.items() if path != "/predict")
+    predict_route = predictor.routes["/predict"]
+    v2_route = next(r for path, r in predictor.routes.items() if path != "/predict")
 
     @router.post(
         "/predict", tags=["predict"], **_body_of(schemas.PredictRequest, schemas.PredictResponse)
     )
     async def predict(request: Request) -> Response:
         """Predict from plain JSON."""
-        return await run(predict_codec, request)
+        return await run(predict_route, request)
 
     v2 = _body_of(schemas.InferRequest, schemas.InferResponse)
 
@@ -174,8 +166,8 @@ def _add_predictions(router: APIRouter, predictor: Predictor) -> None:
     @router.post("/v2/models/{name}/versions/{model_version}/infer", tags=["v2"], **v2)
     async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
         """Predict by the Open Inference Protocol V2."""
-        _check_model(predictor, name, model_version)
-        return await run(v2_codec, request)
+        predictor.check_model(name, model_version)
+        return await run(v2_route, request)
 
 
 def add_error_handlers(app: FastAPI, predictor: Predictor) -> None:
@@ -183,10 +175,7 @@ def add_error_handlers(app: FastAPI, predictor: Predictor) -> None:
 
     def refuse(error: ServingError, request: Request) -> Response:
         request_id = getattr(request.state, "request_id", None) or http.new_request_id()
-        answer = predictor.refuse(error, request_id)
-        response = Response(answer.body, answer.status, media_type="application/json")
-        response.raw_headers.extend(answer.headers)
-        return response
+        return response(refusal(error, request_id).answer(predictor.stamps(request_id)))
 
     @app.exception_handler(ServingError)
     async def serving(request: Request, error: ServingError) -> Response:
@@ -200,9 +189,9 @@ def add_error_handlers(app: FastAPI, predictor: Predictor) -> None:
         if error.status_code == STATUS_OF_KIND[ErrorKind.METHOD_NOT_ALLOWED]:
             kind = ErrorKind.METHOD_NOT_ALLOWED
             message = f"{request.method} is not possible at {request.url.path}"
-        response = refuse(ServingError(kind, message), request)
-        response.headers.update(error.headers or {})
-        return response
+        refused = refuse(ServingError(kind, message), request)
+        refused.headers.update(error.headers or {})
+        return refused
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from canarium_runtime.batching.batcher import Batcher
 from canarium_runtime.batching.placement import Placement
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.metrics import Metrics
-from canarium_runtime.testing import FakeBackend, model_spec, tensor
+from canarium_runtime.testing import FakeBackend, model_spec, run_batched, tensor
 
 MakeBatcher = Callable[..., Batcher]
 
@@ -39,7 +39,8 @@ async def make_batcher() -> AsyncIterator[MakeBatcher]:
 
 
 async def ask(batcher: Batcher, *rows: list[float], seconds: float = 30) -> list[float]:
-    answer = await batcher.submit(
+    answer = await run_batched(
+        batcher,
         {"x": np.array(rows, np.float32)},
         rows=len(rows),
         key="k",
@@ -232,8 +233,13 @@ async def test_a_model_without_batch_axis_runs_alone(make_batcher: MakeBatcher) 
     array = np.ones((2, 2), np.float32)
     answers = await asyncio.gather(
         *(
-            batcher.submit(
-                {"x": array}, rows=1, key="k", outputs=("y",), deadline=time.monotonic() + 9
+            run_batched(
+                batcher,
+                {"x": array},
+                rows=1,
+                key="k",
+                outputs=("y",),
+                deadline=time.monotonic() + 9,
             )
             for _ in range(2)
         )

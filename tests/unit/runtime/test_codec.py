@@ -1,5 +1,6 @@
 """The bodies of both protocols: what is not their shape is refused with a path, and what is comes through."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,11 @@ import orjson
 import pytest
 
 from canarium_runtime.errors import ErrorKind, ServingError
-from canarium_runtime.rest.codec import Codec, Identity, PredictCodec, V2Codec
+from canarium_runtime.rest.codec import Call, Identity, MakeCodec
+from canarium_runtime.rest.plain import PredictCodec
+from canarium_runtime.rest.v2 import V2Codec
 from canarium_runtime.testing import model_spec, tensor
+from canarium_runtime.validation import ValidatedInputs
 
 SPEC = model_spec(
     [tensor("x", "FP32", None, 2), tensor("t", "BYTES", None)],
@@ -22,166 +26,178 @@ X = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
 @pytest.mark.parametrize(
     ("codec", "body", "kind", "message"),
     [
-        pytest.param(V2Codec(), b"{", ErrorKind.MALFORMED, "not valid JSON", id="not JSON"),
+        pytest.param(V2Codec, b"{", ErrorKind.MALFORMED, "not valid JSON", id="not JSON"),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             b"[]",
             ErrorKind.MALFORMED,
             "body: expected an object, got an array of 0",
             id="list",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {},
             ErrorKind.MALFORMED,
             "inputs: expected an array of tensors, got null",
             id="none",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [1]},
             ErrorKind.MALFORMED,
             r"inputs\[0\]: expected an object",
             id="number",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [{}]},
             ErrorKind.MALFORMED,
             r"inputs\[0\].name: expected a string",
             id="no name",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X | {"name": "q"}]},
             ErrorKind.INVALID,
             r"inputs\[0\].name: expected one of \['x', 't'\], got a string \"q\"",
             id="unknown name",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X, X]},
             ErrorKind.INVALID,
             r"inputs\[1\].name: .*once",
             id="twice",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X | {"datatype": "FP64"}]},
             ErrorKind.INVALID,
             r"inputs\[0\].datatype: expected FP32, got FP64",
             id="another datatype",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X | {"datatype": "F"}]},
             ErrorKind.MALFORMED,
             "expected one of BOOL",
             id="no datatype",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X | {"datatype": 1}]},
             ErrorKind.MALFORMED,
             "a datatype's name",
             id="type",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X | {"shape": [True, 2]}]},
             ErrorKind.MALFORMED,
             "an array of sizes",
             id="shape",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X | {"shape": [-1, 2]}]},
             ErrorKind.MALFORMED,
             "an array of sizes",
             id="minus one",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [{k: v for k, v in X.items() if k != "data"}]},
             ErrorKind.MALFORMED,
             r"inputs\[0\].data: expected an array, got null",
             id="no data",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X], "outputs": [{"name": "q"}]},
             ErrorKind.INVALID,
             r"outputs\[0\].name",
             id="output",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X], "outputs": [1]},
             ErrorKind.MALFORMED,
             r"outputs\[0\]",
             id="output type",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X], "outputs": [{"name": "y", "parameters": 3}]},
             ErrorKind.MALFORMED,
             r"outputs\[0\].parameters",
             id="output parameters",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
             {"inputs": [X], "outputs": 1},
             ErrorKind.MALFORMED,
             "outputs: expected",
             id="outputs",
         ),
         pytest.param(
-            V2Codec(),
-            {"inputs": [X], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]},
-            ErrorKind.UNSUPPORTED_ENCODING,
-            "use JSON",
+            V2Codec,
+            {"inputs": [X], "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]},
+            ErrorKind.MALFORMED,
+            r"outputs\[0\].parameters.binary_data: expected a boolean",
             id="binary output",
         ),
         pytest.param(
-            V2Codec(),
+            V2Codec,
+            {
+                "inputs": [
+                    {k: v for k, v in X.items() if k != "data"}
+                    | {"parameters": {"binary_data_size": 8}}
+                ]
+            },
+            ErrorKind.MALFORMED,
+            r"inputs\[0\].data: binary data needs the header",
+            id="binary without its header",
+        ),
+        pytest.param(
+            V2Codec,
             {"inputs": [X], "id": 3},
             ErrorKind.MALFORMED,
             "id: expected a string",
             id="id",
         ),
         pytest.param(
-            PredictCodec(), {}, ErrorKind.MALFORMED, 'either "inputs" or "instances"', id="neither"
+            PredictCodec, {}, ErrorKind.MALFORMED, 'either "inputs" or "instances"', id="neither"
         ),
         pytest.param(
-            PredictCodec(),
+            PredictCodec,
             {"inputs": {}, "instances": []},
             ErrorKind.MALFORMED,
             "either",
             id="both",
         ),
         pytest.param(
-            PredictCodec(),
+            PredictCodec,
             {"inputs": []},
             ErrorKind.MALFORMED,
             "inputs: expected an object",
             id="no names",
         ),
         pytest.param(
-            PredictCodec(),
+            PredictCodec,
             {"instances": []},
             ErrorKind.MALFORMED,
             "at least one row",
             id="no instance",
         ),
         pytest.param(
-            PredictCodec(),
+            PredictCodec,
             {"instances": [[1, 2]]},
             ErrorKind.INVALID,
             r"instances\[0\]: .*\['x', 't'\]",
             id="no object",
         ),
         pytest.param(
-            PredictCodec(),
+            PredictCodec,
             {"instances": [{"x": [1, 2], "t": "a"}, {"x": [1, 2]}]},
             ErrorKind.INVALID,
             r"instances\[1\]: expected an object with \['t', 'x'\], like the first, got an object with \['x'\]",
@@ -190,42 +206,43 @@ X = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
     ],
 )
 def test_a_body_of_another_shape_is_refused(
-    codec: Codec, body: Any, kind: ErrorKind, message: str
+    codec: MakeCodec, body: Any, kind: ErrorKind, message: str
 ) -> None:
     """World: a body; world: the kind of refusal and the path in its message."""
     with pytest.raises(ServingError, match=message) as caught:
-        codec.decode(body if isinstance(body, bytes) else orjson.dumps(body), SPEC)
+        codec(SPEC, IDENTITY).decode(body if isinstance(body, bytes) else orjson.dumps(body), None)
     assert caught.value.kind is kind
 
 
 def test_a_v2_request_comes_through() -> None:
     """Tensors, wanted outputs and id are read."""
-    call = V2Codec().decode(
-        orjson.dumps({"id": "a", "inputs": [X], "outputs": [{"name": "label"}]}), SPEC
+    text = {"name": "t", "shape": [1], "datatype": "BYTES", "data": ["a"]}
+    call = V2Codec(SPEC, IDENTITY).decode(
+        orjson.dumps({"id": "a", "inputs": [X, text], "outputs": [{"name": "label"}]}), None
     )
-    assert call.tensors["x"].values == [1, 2]
-    assert call.tensors["x"].shape == (1, 2)
-    assert (call.outputs, call.id) == (["label"], "a")
+    assert call.inputs.arrays["x"].tolist() == [[1, 2]]
+    assert call.inputs.arrays["t"].tolist() == ["a"]
+    assert (call.inputs.outputs, call.id) == (("label",), "a")
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        pytest.param({"inputs": {"x": [[1, 2]]}}, {"x": [[1, 2]]}, id="by name"),
+        pytest.param({"inputs": {"x": [[1, 2]]}}, [[1, 2]], id="by name"),
+        pytest.param({"inputs": {"x": [[1, 2]]}, "id": "a"}, [[1, 2]], id="by name, with an id"),
         pytest.param(
-            {"instances": [[1, 2], [3, 4]]}, {"x": [[1, 2], [3, 4]]}, id="rows of the only input"
+            {"instances": [[1, 2], [3, 4]]}, [[1, 2], [3, 4]], id="rows of the only input"
         ),
         pytest.param(
-            {"instances": [{"x": [1, 2]}, {"x": [3, 4]}]},
-            {"x": [[1, 2], [3, 4]]},
-            id="rows as objects",
+            {"instances": [{"x": [1, 2]}, {"x": [3, 4]}]}, [[1, 2], [3, 4]], id="rows as objects"
         ),
     ],
 )
-def test_a_simple_request_comes_through(body: Any, expected: dict[str, Any]) -> None:
+def test_a_simple_request_comes_through(body: Any, expected: list[list[float]]) -> None:
     """All three ways to write the same inputs."""
-    call = PredictCodec().decode(orjson.dumps(body), ONE)
-    assert {n: t.values for n, t in call.tensors.items()} == expected
+    call = PredictCodec(ONE, IDENTITY).decode(orjson.dumps(body), None)
+    assert {n: a.tolist() for n, a in call.inputs.arrays.items()} == {"x": expected}
+    assert call.id == body.get("id")
 
 
 ARRAYS = [
@@ -235,9 +252,16 @@ ARRAYS = [
 ]
 
 
+def call_for(outputs: Sequence[str], binary: Sequence[str] = ()) -> Call:
+    """A decoded request for these outputs."""
+    return Call(ValidatedInputs({}, 1, (), outputs), binary=binary)
+
+
 def test_a_v2_answer_is_flat_with_shapes() -> None:
     """Outputs in row-major order whatever their memory order; NaN, which JSON lacks, is null."""
-    answer = orjson.loads(V2Codec().encode(SPEC, SPEC.output_names, ARRAYS, IDENTITY, "id1"))
+    answer = orjson.loads(
+        V2Codec(SPEC, IDENTITY).encode(call_for(SPEC.output_names), ARRAYS, "id1")[0]
+    )
     assert answer == {
         "model_name": "fraud",
         "model_version": "7",
@@ -252,7 +276,9 @@ def test_a_v2_answer_is_flat_with_shapes() -> None:
 
 def test_a_simple_answer_is_nested_by_name() -> None:
     """Outputs by name, and what answered."""
-    answer = orjson.loads(PredictCodec().encode(SPEC, SPEC.output_names, ARRAYS, IDENTITY, "id1"))
+    answer = orjson.loads(
+        PredictCodec(SPEC, IDENTITY).encode(call_for(SPEC.output_names), ARRAYS, "id1")[0]
+    )
     assert answer == {
         "outputs": {"y": [1.5, None], "label": ["a", "b"], "m": [[0.0, 2.0], [1.0, 3.0]]},
         "model_name": "fraud",
@@ -267,9 +293,8 @@ def test_a_scalar_output_is_written(value: float, expected: float | None) -> Non
     """A model without axes has an answer too."""
     spec = model_spec(outputs=[tensor("y", "FP32")], batchable=False)
     array = np.array(value, np.float32)
-    assert orjson.loads(PredictCodec().encode(spec, ["y"], [array], IDENTITY, ""))["outputs"] == {
-        "y": expected
-    }
-    assert orjson.loads(V2Codec().encode(spec, ["y"], [array], IDENTITY, ""))["outputs"][0][
-        "data"
-    ] == [expected]
+    call = call_for(["y"])
+    plain, _ = PredictCodec(spec, IDENTITY).encode(call, [array], "")
+    assert orjson.loads(plain)["outputs"] == {"y": expected}
+    v2, _ = V2Codec(spec, IDENTITY).encode(call, [array], "")
+    assert orjson.loads(v2)["outputs"][0]["data"] == [expected]

@@ -1,0 +1,228 @@
+"""One prediction over HTTP, from the head of a request to its answer; every HTTP door drives one of these.
+
+    exchange = Exchange(predictor, route, head, reply)
+    exchange.open()            a place in the server; False: refused, and answered already
+    exchange.receive(body)     decode, run, encode
+    exchange.fail(error)       instead, when the body does not come
+    exchange.abandon()         the client has gone
+
+`reply` is called exactly once with the answer, unless the exchange is abandoned. It may be called before `open` or
+`receive` return.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from canarium_api.metric_names import PredictionStatus
+from canarium_runtime.backends.base import Array
+from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.rest.codec import Call, Codec, Identity, MakeCodec
+from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body
+from canarium_runtime.rest.http import BINARY, JSON_BYTES, Answer, Head
+from canarium_runtime.service import InferenceService, Prediction, status_of
+
+_log = logging.getLogger(__name__)
+_LOGGED_PER_SECOND = 10
+"""Failures logged in detail; a model that fails on everything must not fill the node's disk."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a prediction's client is told, before it has the form of one door."""
+
+    status: int
+    body: bytes
+    request_id: str
+    json_bytes: int | None = None
+    """How much of the body is JSON, where V2 binary tensors follow; None: all of it."""
+    retry_after_seconds: int | None = None
+
+    def answer(self, stamps: Iterable[tuple[bytes, bytes]]) -> Answer:
+        """Give it the form of a response; `stamps` are the headers that every response has."""
+        headers = [*stamps]
+        if self.retry_after_seconds is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after_seconds))
+        if self.json_bytes is None:
+            return Answer(self.status, self.body, headers)
+        headers.append((JSON_BYTES, b"%d" % self.json_bytes))
+        return Answer(self.status, self.body, headers, BINARY)
+
+
+class Route:
+    """One of the paths that predictions come to: a model, and the protocol of the bodies.
+
+    Args:
+        service: the model.
+        identity: what answers say about it.
+        make_codec: the protocol.
+    """
+
+    def __init__(
+        self, service: InferenceService, identity: Identity, make_codec: MakeCodec
+    ) -> None:
+        self.service = service
+        self.identity = identity
+        self._make_codec = make_codec
+        self._codec: Codec | None = None
+
+    @property
+    def codec(self) -> Codec:
+        """The protocol's codec for the model.
+
+        Raises:
+            ServingError: NOT_READY while no model is loaded.
+        """
+        if self._codec is None:
+            self._codec = self._make_codec(self.service.spec, self.identity)
+        return self._codec
+
+
+class Exchange:
+    """See the module.
+
+    Args:
+        route: where it came to.
+        head: what its headers say.
+        reply: takes the answer.
+    """
+
+    __slots__ = ("_body", "_call", "_head", "_prediction", "_reply", "_route")
+
+    def __init__(self, route: Route, head: Head, reply: Callable[[Reply], None]) -> None:
+        self._route = route
+        self._head = head
+        self._reply = reply
+        self._prediction: Prediction | None = None
+        self._call: Call | None = None
+        self._body: bytes | None = None
+
+    @property
+    def deadline(self) -> float:
+        """Instant of `time.monotonic()` after which nobody wants the answer. Only of an open exchange."""
+        assert self._prediction is not None  # noqa: S101 - for the type checker
+        return self._prediction.deadline
+
+    def open(self) -> bool:
+        """Take a place in the server; False: there is none, and the client was told."""
+        try:
+            self._prediction = self._route.service.admit(self._head.request_id)
+        except ServingError as error:
+            if self._route.service.answers.recording:
+                self._record(0.0, status_of(error), None)
+            self._reply(refusal(error, self._head.request_id))
+            return False
+        return True
+
+    def receive(self, body: bytes) -> None:
+        """Answer the request, now that its body is complete."""
+        prediction = self._prediction
+        assert prediction is not None  # noqa: S101 - for the type checker
+        self._body = body
+        try:
+            call = self._route.codec.decode(body, self._head.json_bytes)
+            self._call = call
+            prediction.run(call.inputs, self._settled)
+        except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with the reason why there is no prediction."""
+        self._close(error)
+        if not isinstance(error, ServingError):
+            note_failure(ErrorKind.INTERNAL, error, self._head.request_id)
+            error = ServingError(ErrorKind.INTERNAL, "internal error")
+        self._reply(refusal(error, self._head.request_id))
+
+    def abandon(self) -> None:
+        """Give up: the client closed the connection, and what was done for it is not needed."""
+        if self._prediction is not None:
+            self._prediction.cancel()
+            self._close(ServingError(ErrorKind.CLIENT_GONE, "the client closed the connection"))
+
+    def _settled(self, outcome: Sequence[Array] | ServingError) -> None:
+        if isinstance(outcome, ServingError):
+            self.fail(outcome)
+            return
+        head = self._head
+        call = self._call
+        assert call is not None  # noqa: S101 - for the type checker
+        try:
+            payload, json_bytes = self._route.codec.encode(call, outcome, head.request_id)
+        except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
+            self.fail(error)
+            return
+        prediction = self._prediction
+        assert prediction is not None  # noqa: S101 - for the type checker
+        prediction.close()
+        if self._route.service.answers.recording:
+            outputs = zip(call.inputs.outputs, outcome, strict=True)
+            self._record(prediction.age(), PredictionStatus.SUCCESS, call.id, outputs)
+        self._reply(Reply(200, payload, head.request_id, json_bytes))
+
+    def _close(self, error: Exception) -> None:
+        prediction = self._prediction
+        if prediction is None:
+            return
+        prediction.close(error)
+        if self._route.service.answers.recording:
+            client_id = getattr(error, "client_id", None) if self._call is None else self._call.id
+            self._record(prediction.age(), status_of(error), client_id)
+
+    def _record(
+        self,
+        seconds: float,
+        status: PredictionStatus,
+        client_id: str | None,
+        outputs: Iterable[tuple[str, Array]] = (),
+    ) -> None:
+        """Leave an answer for the comparer of a shadow rollout.
+
+        A gateway gives both copies of a request the same header. The body's id is the second choice: clients that
+        number their requests may well begin at 1 each.
+        """
+        service = self._route.service
+        request_id = self._head.request_id if self._head.has_id else client_id or ""
+        if not service.answers.wants(request_id):
+            return
+        datatypes = service.spec.output_datatypes if status is PredictionStatus.SUCCESS else {}
+        service.answers.record(request_id, self._body, status, seconds, outputs, datatypes)
+
+
+def refusal(error: ServingError, request_id: str) -> Reply:
+    """Make the answer for a failure."""
+    if error.kind is ErrorKind.MODEL_FAILED:
+        note_failure(error.kind, error, request_id)
+    return Reply(
+        STATUS_OF_KIND[error.kind],
+        error_body(error, request_id),
+        request_id,
+        retry_after_seconds=error.retry_after_seconds,
+    )
+
+
+class _Notes:
+    """How many failures were logged in this second."""
+
+    second = 0
+    logged = 0
+
+
+def note_failure(kind: ErrorKind, error: BaseException, request_id: str) -> None:
+    """Log a failure of the server or the model, at most a few each second."""
+    second = int(time.monotonic())
+    if second != _Notes.second:
+        _Notes.second, _Notes.logged = second, 0
+    _Notes.logged += 1
+    if _Notes.logged > _LOGGED_PER_SECOND:
+        return
+    _log.error(
+        "a prediction failed",
+        extra={
+            "request_id": request_id,
+            "code": kind.value,
+            "cause": str(error.__cause__ or error),
+        },
+        exc_info=error if kind is ErrorKind.INTERNAL else None,
+    )
