@@ -46,6 +46,9 @@ class RuntimeConfig(EnvironmentModel):
     """From arrival to answer; above it 504."""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Largest request body in bytes; above it 413."""
+    hot_lane: bool = True
+    """Predictions are answered by the connection itself. `false`: by FastAPI's routes, at several times the cost, where
+    middleware or a debugger must see each request."""
     drain_timeout: Duration = timedelta(seconds=30)
     """How long requests under way may finish after SIGTERM."""
     drain_delay: Duration = timedelta(seconds=0)

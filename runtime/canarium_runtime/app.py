@@ -8,11 +8,10 @@ from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime.rest import routes
 from canarium_runtime.rest.endpoints import Predictor
 from canarium_runtime.rest.front import Front
-from canarium_runtime.service import InferenceService
 from canarium_runtime.version import server_version
 
 
-def create_app(config: RuntimeConfig, service: InferenceService) -> Front:
+def create_app(config: RuntimeConfig, predictor: Predictor) -> Front:
     """Make the ASGI application for one model: FastAPI behind the front that answers predictions.
 
     The front is outside of FastAPI and not one of its middlewares, because what FastAPI does before its first
@@ -20,7 +19,7 @@ def create_app(config: RuntimeConfig, service: InferenceService) -> Front:
 
     Args:
         config: settings.
-        service: the model; it may still be loading.
+        predictor: answers predictions; its model may still be loading.
     """
     version = server_version()
     app = FastAPI(
@@ -29,7 +28,6 @@ def create_app(config: RuntimeConfig, service: InferenceService) -> Front:
         description="Predictions by plain JSON and by the Open Inference Protocol V2.",
         redoc_url=None,
     )
-    predictor = Predictor(service)
     app.include_router(routes.make_router(predictor, version))
     routes.add_error_handlers(app, predictor)
 
@@ -39,4 +37,4 @@ def create_app(config: RuntimeConfig, service: InferenceService) -> Front:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the schema
-    return Front(app, predictor)
+    return Front(app, predictor, answers=config.hot_lane)

@@ -22,16 +22,15 @@ def uvicorn_config(app: ASGIApp, **more: Any) -> uvicorn.Config:
         app: what it serves.
         more: what differs, as `uvicorn.Config` takes it.
     """
+    settings: dict[str, Any] = {"http": "httptools", "ws": "none", **more}
     return uvicorn.Config(
         app,
-        http="httptools",
-        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        **more,
+        **settings,
     )
 
 

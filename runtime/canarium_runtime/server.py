@@ -19,6 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Generator
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -31,6 +32,8 @@ from canarium_runtime.lifecycle import Event
 from canarium_runtime.listening import GATEWAY_KEEP_ALIVE_SECONDS, uvicorn_config
 from canarium_runtime.metrics import Metrics
 from canarium_runtime.repository import Stopped
+from canarium_runtime.rest import hotlane
+from canarium_runtime.rest.endpoints import Predictor
 from canarium_runtime.service import InferenceService
 from canarium_runtime.shadow import endpoint
 
@@ -125,8 +128,11 @@ async def serve(config: RuntimeConfig) -> int:
 
 def _make_server(config: RuntimeConfig, service: InferenceService) -> DrainingServer:
     drain_seconds = config.drain_timeout.total_seconds()
+    predictor = Predictor(service)
+    http: dict[str, Any] = {"http": hotlane.protocol_class(predictor)} if config.hot_lane else {}
     settings = uvicorn_config(
-        create_app(config, service),
+        create_app(config, predictor),
+        **http,
         host=config.host,
         port=config.port,
         timeout_keep_alive=GATEWAY_KEEP_ALIVE_SECONDS,

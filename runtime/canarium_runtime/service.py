@@ -19,7 +19,7 @@ from canarium_api.metric_names import PredictionStatus
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime import validation, warmup
 from canarium_runtime.backends.base import Array, Backend, ModelSpec
-from canarium_runtime.batching.batcher import Batcher, Done
+from canarium_runtime.batching.batcher import Batcher, Done, Request
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
 from canarium_runtime.lifecycle import ANSWERING, Event, Lifecycle, ModelState
 from canarium_runtime.metrics import Metrics
@@ -50,7 +50,7 @@ class Prediction:
 
     def __init__(self, service: "InferenceService", request_id: str, deadline: float) -> None:
         self._service = service
-        self._ticket: int | None = None
+        self._ticket: Request | None = None
         self._open = True
         self.arrived_at = time.monotonic()
         self.deadline = deadline
@@ -108,7 +108,7 @@ class InferenceService:
         self.answers = AnswerLog()
         self.lifecycle = Lifecycle(self._state_changed)
         self.request_timeout_seconds = config.request_timeout.total_seconds()
-        self._max_inflight = config.queue_size + config.workers * config.max_batch_size
+        self._max_inflight = config.queue_size + (config.workers + 1) * config.max_batch_size
         self._backend: Backend | None = None
         self._batcher: Batcher | None = None
         self._batching = False
@@ -191,7 +191,7 @@ class InferenceService:
         if status in _MEASURED:
             self.metrics.duration.observe(seconds)
 
-    def submit(self, inputs: validation.ValidatedInputs, deadline: float, done: Done) -> int:
+    def submit(self, inputs: validation.ValidatedInputs, deadline: float, done: Done) -> Request:
         """Queue validated inputs; see `Prediction.run`, which is how requests come here."""
         if self._batcher is None:
             raise self._not_answering()
@@ -205,7 +205,7 @@ class InferenceService:
             done=done,
         )
 
-    def cancel(self, ticket: int) -> None:
+    def cancel(self, ticket: Request) -> None:
         """Forget what `submit` queued."""
         if self._batcher is not None:
             self._batcher.cancel(ticket)

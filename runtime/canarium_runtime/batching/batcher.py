@@ -6,23 +6,25 @@ batch of several fails, each of them is run alone once, and only those that fail
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 from typing import Protocol
 
 from canarium_runtime.backends.base import Array, Backend, BackendError
 from canarium_runtime.batching import merge
 from canarium_runtime.batching.placement import Placement
 from canarium_runtime.batching.policy import (
+    NORMAL,
     Batch,
     BatchQueue,
     Idle,
     Item,
     Part,
     QueueFull,
+    TooLate,
     WaitUntil,
 )
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
@@ -48,22 +50,21 @@ Done = Callable[[Sequence[Array] | ServingError], None]
 """Is called once, on the event loop, with the wanted outputs or the failure."""
 
 
-@dataclass(slots=True)
-class _Request:
-    """One accepted request until it is settled."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Request(Item):
+    """One request in the batcher, until it is settled or cancelled."""
 
     inputs: merge.Inputs
     outputs: Sequence[str]
     done: Done
-    deadline: float
-    pieces: dict[int, Sequence[Array]] = field(default_factory=dict)
+    pieces: dict[int, Sequence[Array]] | None = None
     """Results by first row, for a request that runs in several parts."""
     rows_done: int = 0
 
 
 _Outcome = Sequence[Array] | BackendError
-_Batch = Batch[_Request]
-_Part = Part[_Request]
+_Batch = Batch[Request]
+_Part = Part[Request]
 
 
 class Batcher:
@@ -74,6 +75,7 @@ class Batcher:
         capacity: most requests that wait.
         max_rows: most rows in a run; 1 for a model that cannot be batched.
         max_delay_seconds: see `BatchQueue`.
+        preferred_rows: see `BatchQueue`.
         workers: batches that run at the same time.
         observer: told about each run.
     """
@@ -87,20 +89,25 @@ class Batcher:
         max_delay_seconds: float,
         workers: int,
         observer: BatchObserver,
+        preferred_rows: Sequence[int] = (),
     ) -> None:
         self._backend = backend
-        self._queue: BatchQueue[_Request] = BatchQueue(
-            capacity=capacity, max_rows=max_rows, max_delay_seconds=max_delay_seconds
+        self.queue: BatchQueue[Request] = BatchQueue(
+            capacity=capacity,
+            max_rows=max_rows,
+            max_delay_seconds=max_delay_seconds,
+            preferred_rows=preferred_rows,
+            workers=workers,
         )
         self._workers = workers
         self._observer = observer
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="infer")
         self.placement = Placement()
         self._loop = asyncio.get_running_loop()
-        self._ids = count()
-        self._requests: dict[int, _Request] = {}
+        self._requests: dict[Request, None] = {}
         """Those whose `done` was not called yet."""
         self._busy = 0
+        """Batches in the executor: those that run, and one that is ready behind them."""
         self._pump_scheduled = False
         self._wake: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -108,12 +115,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Requests in the queue."""
-        return len(self._queue)
-
-    @property
-    def capacity(self) -> int:
-        """Most requests that the queue holds."""
-        return self._queue.capacity
+        return len(self.queue)
 
     def submit(
         self,
@@ -124,7 +126,8 @@ class Batcher:
         outputs: Sequence[str],
         deadline: float,
         done: Done,
-    ) -> int:
+        priority: int = NORMAL,
+    ) -> Request:
         """Take one request, to be run together with others where that fits.
 
         A callback and no future: a task and a future for each request would cost as much as running a small model.
@@ -137,43 +140,56 @@ class Batcher:
             deadline: instant of `time.monotonic()`.
             done: gets the wanted outputs, in that order, or a ServingError: DEADLINE, MODEL_FAILED, STOPPING or
                 INTERNAL. Never called before this function has returned, nor after `cancel`.
+            priority: HIGH, NORMAL or LOW of `policy`.
 
         Returns:
-            A number for `cancel`.
+            What to give to `cancel`.
 
         Raises:
-            ServingError: QUEUE_FULL.
+            ServingError: QUEUE_FULL, also when its turn would come after its deadline.
         """
-        request_id = next(self._ids)
-        request = _Request(inputs, outputs, done, deadline)
-        item = Item(id=request_id, rows=rows, key=key, deadline=deadline, payload=request)
-        if isinstance(self._queue.offer(item, time.monotonic()), QueueFull):
-            raise QueueFullError(self._queue.capacity)
-        self._requests[request_id] = request
-        if not self._pump_scheduled and self._busy < self._workers:
+        request = Request(
+            rows=rows,
+            key=key,
+            deadline=deadline,
+            priority=priority,
+            inputs=inputs,
+            outputs=outputs,
+            done=done,
+        )
+        refused = self.queue.offer(request, time.monotonic())
+        if refused is not None:
+            raise _refusal(refused)
+        self._requests[request] = None
+        if not self._pump_scheduled and self._has_room():
             # At the end of this turn of the loop: requests whose bytes came together then run together.
             self._pump_scheduled = True
             self._loop.call_soon(self._pump)
         if self._sweep is None:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
-        return request_id
+        return request
 
-    def cancel(self, request_id: int) -> None:
+    def cancel(self, request: Request) -> None:
         """Forget a request that nobody waits for: it leaves the queue, and `done` is not called."""
-        if self._requests.pop(request_id, None) is not None:
-            self._queue.cancel(request_id)
+        if request in self._requests:
+            del self._requests[request]
+            self.queue.cancel(request)
 
     def close(self) -> None:
         """Refuse what still waits and let the threads go."""
-        for request_id in list(self._requests):
-            error = ServingError(
-                ErrorKind.STOPPING, "the server is stopping", retry_after_seconds=1
-            )
-            self._settle(request_id, error)
+        error = ServingError(ErrorKind.STOPPING, "the server is stopping", retry_after_seconds=1)
+        for request in list(self._requests):
+            self._settle(request, error)
         for timer in (self._wake, self._sweep):
             if timer is not None:
                 timer.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _has_room(self) -> bool:
+        """Whether a batch can be started, or a full one be made ready behind those that run."""
+        if self._busy < self._workers:
+            return True
+        return self._busy == self._workers and self.queue.has_full_batch()
 
     def _pump(self) -> None:
         """Start batches while workers are free and the queue gives any."""
@@ -181,9 +197,9 @@ class Batcher:
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
-        while self._busy < self._workers:
+        while self._has_room():
             now = time.monotonic()
-            match self._queue.next_batch(now, self._busy):
+            match self.queue.next_batch(now, self._busy):
                 case Batch() as batch:
                     self._observe_wait(batch, now)
                     if self.placement.inline:
@@ -199,7 +215,7 @@ class Batcher:
     def _observe_wait(self, batch: _Batch, now: float) -> None:
         for part in batch.parts:
             if part.start == 0:
-                self._observer.left_queue(now - part.arrived_at)
+                self._observer.left_queue(now - part.item.arrived_at)
 
     def _run_inline(self, batch: _Batch) -> None:
         try:
@@ -208,7 +224,7 @@ class Batcher:
             self._crashed(batch, error)
         else:
             self._finish(batch, outcomes, seconds)
-        if len(self._queue):  # after other work of the loop, so that a backlog does not starve it
+        if len(self.queue):  # after other work of the loop, so that a backlog does not starve it
             self._pump_scheduled = True
             self._loop.call_soon(self._pump)
 
@@ -231,35 +247,42 @@ class Batcher:
     def _crashed(self, batch: _Batch, error: BaseException) -> None:
         _log.error("running a batch failed in this server itself", exc_info=error)
         for part in batch.parts:
-            self._settle(part.item.id, ServingError(ErrorKind.INTERNAL, "internal error"))
+            self._settle(part.item, ServingError(ErrorKind.INTERNAL, "internal error"))
 
     def _finish(self, batch: _Batch, outcomes: Sequence[_Outcome], seconds: float) -> None:
         self.placement.observe(seconds)
         self._observer.batch_ran(batch.rows, seconds)
         for part, outcome in zip(batch.parts, outcomes, strict=True):
-            request_id = part.item.id
-            if request_id not in self._requests:
+            request = part.item
+            if request not in self._requests:
                 continue
             if isinstance(outcome, BackendError):
                 failure = ServingError(ErrorKind.MODEL_FAILED, "the model failed on this input")
                 failure.__cause__ = outcome
-                self._settle(request_id, failure)
-                self._queue.cancel(request_id)  # its other parts, if any, are not needed
+                self.queue.cancel(request)  # its other parts, if any, are not needed
+                self._settle(request, failure)
             elif part.is_whole:
-                self._settle(request_id, outcome)
+                self._settle(request, outcome)
             else:
-                request = part.item.payload
-                request.pieces[part.start] = outcome
-                request.rows_done += part.stop - part.start
-                if request.rows_done == part.item.rows:
-                    pieces = [request.pieces[start] for start in sorted(request.pieces)]
-                    self._settle(request_id, merge.join_outputs(pieces))
+                self._keep_piece(part, outcome)
+        self.queue.finished(batch.rows, seconds, time.monotonic())
 
-    def _settle(self, request_id: int, outcome: Sequence[Array] | ServingError) -> None:
+    def _keep_piece(self, part: _Part, outcome: Sequence[Array]) -> None:
+        """Keep the results of a part, until those of the whole request are there."""
+        request = part.item
+        if request.pieces is None:
+            request.pieces = {}
+        request.pieces[part.start] = outcome
+        request.rows_done += part.stop - part.start
+        if request.rows_done == request.rows:
+            pieces = [request.pieces[start] for start in sorted(request.pieces)]
+            self._settle(request, merge.join_outputs(pieces))
+
+    def _settle(self, request: Request, outcome: Sequence[Array] | ServingError) -> None:
         """Tell the caller, unless it was told or has left."""
-        request = self._requests.pop(request_id, None)
-        if request is None:
+        if request not in self._requests:
             return
+        del self._requests[request]
         try:
             request.done(outcome)
         except Exception:  # noqa: BLE001 - logged
@@ -270,12 +293,20 @@ class Batcher:
         """Answer those whose deadline has come, in the queue and in a run."""
         self._sweep = None
         now = time.monotonic()
-        self._queue.expire(now)
-        for request_id in [i for i, r in self._requests.items() if r.deadline <= now]:
+        self.queue.expire(now)
+        for request in [r for r in self._requests if r.deadline <= now]:
             error = ServingError(ErrorKind.DEADLINE, "no answer within the request timeout")
-            self._settle(request_id, error)
+            self._settle(request, error)
         if self._requests:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
+
+
+def _refusal(refused: QueueFull | TooLate) -> ServingError:
+    if isinstance(refused, QueueFull):
+        return QueueFullError(refused.capacity)
+    text = f"the queue takes about {refused.seconds:.1f} s now, which is more than this request has"
+    seconds = max(1, math.ceil(refused.seconds))
+    return ServingError(ErrorKind.QUEUE_FULL, text, retry_after_seconds=seconds)
 
 
 def _execute(backend: Backend, batch: _Batch) -> tuple[list[_Outcome], float]:
@@ -294,9 +325,9 @@ def _execute(backend: Backend, batch: _Batch) -> tuple[list[_Outcome], float]:
 
 def _run(backend: Backend, parts: Sequence[_Part]) -> list[_Outcome]:
     joined = merge.stack(
-        [(p.item.payload.inputs, None if p.is_whole else slice(p.start, p.stop)) for p in parts]
+        [(p.item.inputs, None if p.is_whole else slice(p.start, p.stop)) for p in parts]
     )
-    outputs = backend.infer(joined, parts[0].item.payload.outputs)
+    outputs = backend.infer(joined, parts[0].item.outputs)
     if len(parts) == 1 and parts[0].is_whole:
         return [outputs]
     return list(merge.split(outputs, [p.stop - p.start for p in parts]))

@@ -8,14 +8,14 @@ from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.lifecycle import ModelState
 from canarium_runtime.rest import http
 from canarium_runtime.rest.codec import Identity
-from canarium_runtime.rest.exchange import Exchange, Reply, Route
+from canarium_runtime.rest.exchange import Exchange, Reply, Route, client_gone, refusal
 from canarium_runtime.rest.plain import PredictCodec
 from canarium_runtime.rest.v2 import V2Codec
 from canarium_runtime.service import InferenceService
 
-EXCHANGE = "canarium.exchange"
-"""Key of an ASGI scope: what to abandon when the connection is lost. An extension of our own server's, as ASGI tells
-an application of that only while it waits for a message."""
+ON_LOST = "canarium.on_lost"
+"""Key of an ASGI scope: what to call when the connection is lost. An extension of our own server's, as ASGI tells an
+application of that only while it waits for a message."""
 
 
 class Predictor:
@@ -38,7 +38,7 @@ class Predictor:
         }
         """Route by path: the hot paths."""
         self.max_body_bytes = config.max_body_bytes
-        self._revision = (http.REVISION, config.revision.encode())
+        self.revision = (http.REVISION, config.revision.encode())
         self._bodies = http.BodyReader(config.max_body_bytes)
 
     @property
@@ -55,32 +55,35 @@ class Predictor:
             if not future.done():
                 future.set_result(made)
 
+        def abandon() -> None:
+            exchange.abandon()
+            reply(refusal(client_gone(), head.request_id))
+
         exchange = Exchange(route, head, reply)
         try:
             if exchange.open():
-                await self._run(exchange, head, scope, receive)
+                await self._receive(exchange, head, receive)
+            if not future.done():
+                scope[ON_LOST] = abandon
             made = await future
         except asyncio.CancelledError:
             exchange.abandon()
             raise
         finally:
-            scope.pop(EXCHANGE, None)
+            scope.pop(ON_LOST, None)
         return made.answer(self.stamps(made.request_id))
 
-    async def _run(
-        self, exchange: Exchange, head: http.Head, scope: Scope, receive: Receive
-    ) -> None:
+    async def _receive(self, exchange: Exchange, head: http.Head, receive: Receive) -> None:
         try:
             body = await self._bodies.read(receive, head, exchange.deadline)
         except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
             exchange.fail(error)
             return
-        scope[EXCHANGE] = exchange
         exchange.receive(body)
 
     def stamps(self, request_id: str) -> list[tuple[bytes, bytes]]:
         """Headers of every answer. While the server drains they ask the client to connect anew, elsewhere."""
-        headers = [self._revision, (http.REQUEST_ID, request_id.encode())]
+        headers = [self.revision, (http.REQUEST_ID, request_id.encode())]
         if self.leaving:
             headers.append((b"connection", b"close"))
         return headers

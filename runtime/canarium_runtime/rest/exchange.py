@@ -139,7 +139,7 @@ class Exchange:
         """Give up: the client closed the connection, and what was done for it is not needed."""
         if self._prediction is not None:
             self._prediction.cancel()
-            self._close(ServingError(ErrorKind.CLIENT_GONE, "the client closed the connection"))
+            self._close(client_gone())
 
     def _settled(self, outcome: Sequence[Array] | ServingError) -> None:
         if isinstance(outcome, ServingError):
@@ -188,6 +188,11 @@ class Exchange:
             return
         datatypes = service.spec.output_datatypes if status is PredictionStatus.SUCCESS else {}
         service.answers.record(request_id, self._body, status, seconds, outputs, datatypes)
+
+
+def client_gone() -> ServingError:
+    """Make the error of a client that nobody can tell it to."""
+    return ServingError(ErrorKind.CLIENT_GONE, "the client closed the connection")
 
 
 def refusal(error: ServingError, request_id: str) -> Reply:

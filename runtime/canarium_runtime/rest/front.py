@@ -17,12 +17,13 @@ class Front:
     Args:
         app: the application behind.
         predictor: answers predictions.
+        answers: whether predictions are answered here; else FastAPI has them too.
     """
 
-    def __init__(self, app: ASGIApp, predictor: Predictor) -> None:
+    def __init__(self, app: ASGIApp, predictor: Predictor, *, answers: bool) -> None:
         self._app = app
         self._predictor = predictor
-        self._routes = predictor.routes
+        self._routes = predictor.routes if answers else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one ASGI connection."""

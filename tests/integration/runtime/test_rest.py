@@ -14,6 +14,7 @@ from starlette.types import Message
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.app import create_app
 from canarium_runtime.errors import ServingError
+from canarium_runtime.rest.endpoints import Predictor
 from canarium_runtime.service import InferenceService
 from canarium_runtime.testing import FakeBackend, make_service, model_spec, tensor
 
@@ -41,7 +42,7 @@ class World:
 async def world(backend: FakeBackend | None = None, **settings: Any) -> AsyncIterator[World]:
     backend = backend or FakeBackend()
     service = make_service(backend, **{"model_name": "fraud", **settings})
-    transport = httpx.ASGITransport(create_app(service.config, service))
+    transport = httpx.ASGITransport(create_app(service.config, Predictor(service)))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         yield World(backend, service, client)
     service.close()
@@ -337,19 +338,21 @@ async def test_while_loading_clients_are_told_to_come_back(path: str) -> None:
 
 
 async def test_a_full_queue_is_a_429_with_retry_after() -> None:
-    """One request runs, one waits, the next is refused at once, and the two are answered."""
+    """One request runs, one is ready behind it, one waits; the next is refused at once, and the three are answered."""
     gate = threading.Event()
     backend = FakeBackend(gate=gate)
     async with world(backend, queue_size=1, max_batch_size=1) as w:
         first = asyncio.create_task(w.client.post("/predict", json={"instances": [[1, 2]]}))
         await _until(backend.started.is_set)
         second = asyncio.create_task(w.client.post("/predict", json={"instances": [[1, 2]]}))
+        await _until(lambda: w.service.metrics.inflight == 2 and w.service.waiting == 0)
+        third = asyncio.create_task(w.client.post("/predict", json={"instances": [[1, 2]]}))
         await _until(lambda: w.service.waiting == 1)
-        third = await w.client.post("/predict", json={"instances": [[1, 2]]})
-        assert (third.status_code, third.headers["retry-after"]) == (429, "1")
+        fourth = await w.client.post("/predict", json={"instances": [[1, 2]]})
+        assert (fourth.status_code, fourth.headers["retry-after"]) == (429, "1")
         gate.set()
-        assert [(await t).status_code for t in (first, second)] == [200, 200]
-        assert w.counted() == {"success": 2, "rejected": 1}
+        assert [(await t).status_code for t in (first, second, third)] == [200, 200, 200]
+        assert w.counted() == {"success": 3, "rejected": 1}
 
 
 async def test_no_answer_in_time_is_a_504() -> None:
@@ -449,7 +452,9 @@ async def test_a_routed_prediction_is_the_same_as_the_fast_one() -> None:
     """A path that only the router understands (escaped) reaches the same service."""
     async with world() as w:
         body = b'{"instances": [[1, 2]]}'
-        messages = await _asgi(create_app(w.service.config, w.service)._app, "/predict", [body])  # type: ignore[arg-type]
+        messages = await _asgi(
+            create_app(w.service.config, Predictor(w.service))._app, "/predict", [body]
+        )  # type: ignore[arg-type]
         assert messages[0]["status"] == 200
         assert (b"x-canarium-revision", b"r1") in messages[0]["headers"]
         assert w.counted() == {"success": 1}
@@ -458,7 +463,7 @@ async def test_a_routed_prediction_is_the_same_as_the_fast_one() -> None:
 async def test_a_body_that_does_not_come_is_given_up() -> None:
     """A slow client does not hold a place for ever: 408 after the request timeout."""
     async with world(request_timeout="10ms") as w:
-        app = create_app(w.service.config, w.service)
+        app = create_app(w.service.config, Predictor(w.service))
         messages = await _asgi(app, "/predict", [b'{"inst', None])
         assert messages[0]["status"] == 408
         assert w.counted() == {"invalid": 1}
@@ -468,7 +473,7 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
 async def test_a_client_that_leaves_is_its_own_mistake() -> None:
     """A connection closed in mid-body is no failure of the model."""
     async with world() as w:
-        app = create_app(w.service.config, w.service)
+        app = create_app(w.service.config, Predictor(w.service))
         await _asgi(app, "/predict", [b"{"], then={"type": "http.disconnect"})
         assert w.counted() == {"invalid": 1}
 
@@ -476,7 +481,7 @@ async def test_a_client_that_leaves_is_its_own_mistake() -> None:
 async def test_a_cancelled_body_read_stays_cancelled() -> None:
     """Only the deadline turns a cancellation into an answer."""
     async with world() as w:
-        app = create_app(w.service.config, w.service)
+        app = create_app(w.service.config, Predictor(w.service))
         task = asyncio.create_task(_asgi(app, "/predict", [None]))
         await _until(lambda: w.service.metrics.inflight == 1)
         task.cancel()

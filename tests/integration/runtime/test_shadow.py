@@ -15,6 +15,7 @@ from canarium_api.metric_names import ShadowDropped, ShadowMismatch, ShadowOutco
 from canarium_api.shadow_config import ShadowConfig
 from canarium_runtime.app import create_app
 from canarium_runtime.rest import http as rest_http
+from canarium_runtime.rest.endpoints import Predictor
 from canarium_runtime.service import InferenceService
 from canarium_runtime.shadow import answers, comparer, puller, targets
 from canarium_runtime.shadow.__main__ import StatusApp
@@ -36,7 +37,7 @@ class Pod:
     def __init__(self, backend: FakeBackend | None = None) -> None:
         self.service: InferenceService = make_service(backend or FakeBackend())
         self.endpoint = AnswersEndpoint(self.service.answers, None)
-        app = create_app(self.service.config, self.service)
+        app = create_app(self.service.config, Predictor(self.service))
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://server"
         )

@@ -1,21 +1,30 @@
 """The rules of `BatchQueue`, by example; the laws for any sequence are in tests/property."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from canarium_runtime.batching.policy import Batch, BatchQueue, Idle, Item, WaitUntil
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Named(Item):
+    """An item and its number."""
+
+    id: int
+
+
 def make_queue(
     *rows: int | tuple[int, str], max_rows: int = 32, now: float = 100.0
-) -> BatchQueue[None]:
-    queue: BatchQueue[None] = BatchQueue(capacity=100, max_rows=max_rows, max_delay_seconds=0.1)
+) -> BatchQueue[Named]:
+    queue: BatchQueue[Named] = BatchQueue(capacity=100, max_rows=max_rows, max_delay_seconds=0.1)
     for number, entry in enumerate(rows):
         count, key = entry if isinstance(entry, tuple) else (entry, "k")
-        queue.offer(Item(id=number, rows=count, key=key, deadline=now + 30, payload=None), now)
+        queue.offer(Named(id=number, rows=count, key=key, deadline=now + 30), now)
     return queue
 
 
-def batches(queue: BatchQueue[None]) -> list[list[tuple[int, int, int]]]:
+def batches(queue: BatchQueue[Named]) -> list[list[tuple[int, int, int]]]:
     """All batches until the queue is empty, as (id, start, stop) of each part."""
     result = []
     while isinstance(batch := queue.next_batch(100.0), Batch):
@@ -88,25 +97,27 @@ def test_a_partial_batch_waits_only_while_others_run(
 def test_a_short_deadline_shortens_the_wait() -> None:
     """An item whose time is nearly up is not held back until it is too late."""
     queue = make_queue()
-    queue.offer(Item(id=1, rows=1, key="k", deadline=100.05, payload=None), 100.0)
+    queue.offer(Named(id=1, rows=1, key="k", deadline=100.05), 100.0)
     assert queue.next_batch(100.0, busy_workers=1) == WaitUntil(pytest.approx(100.025))
 
 
 def test_the_rest_of_a_cancelled_large_item_never_runs() -> None:
     """Cancelling between two parts takes the remaining rows out."""
     queue = make_queue(70, 1)
-    assert isinstance(queue.next_batch(100.0), Batch)
-    assert queue.cancel(0)
+    batch = queue.next_batch(100.0)
+    assert isinstance(batch, Batch)
+    assert queue.cancel(batch.parts[0].item)
     assert batches(queue) == [[(1, 0, 1)]]
 
 
 def test_a_cancelled_rest_takes_its_rows_along() -> None:
     """After a large item was half run and cancelled, what is left still counts to a full batch exactly."""
     queue = make_queue(70, 16)
-    assert isinstance(queue.next_batch(100.0), Batch)
-    queue.cancel(0)
+    batch = queue.next_batch(100.0)
+    assert isinstance(batch, Batch)
+    queue.cancel(batch.parts[0].item)
     assert isinstance(queue.next_batch(100.0, busy_workers=1), WaitUntil)
-    queue.offer(Item(id=9, rows=16, key="k", deadline=130.0, payload=None), 100.0)
+    queue.offer(Named(id=9, rows=16, key="k", deadline=130.0), 100.0)
     assert isinstance(queue.next_batch(100.0, busy_workers=1), Batch)
 
 
@@ -117,14 +128,41 @@ def test_a_full_batch_behind_one_that_waits_goes_first() -> None:
     assert [p.item.id for p in batch.parts] == [1]
 
 
-def test_what_has_passed_is_forgotten() -> None:
-    """Deadlines of items that have left do not pile up, and the next one is still known."""
-    queue = make_queue(1)
-    for number in range(1, 1000):
-        queue.offer(Item(id=number, rows=1, key="k", deadline=200.0 + number, payload=None), 100.0)
-        queue.cancel(number)
-    assert len(queue._deadlines) < 100
-    assert queue.next_deadline() == 130.0
-    queue.cancel(0)
-    assert queue.next_deadline() is None
-    assert queue.expire(1e9) == ()
+def test_clients_that_come_back_at_once_are_waited_for_where_it_pays() -> None:
+    """World: halves that take turns, and a run of both costs little more; event: an answer; world: a short wait."""
+    queue = make_queue(max_rows=8)
+    now = 100.0
+    queue.finished(8, 0.011, now)
+    for turn in range(30):
+        queue.finished(4, 0.010, now)
+        for number in range(4):  # the others' half waits already, this half comes back at once
+            queue.pace.arrived(1, now + 0.001 * number)
+        now += 0.1 + turn
+    for number in range(4):
+        queue.offer(Named(id=number, rows=1, key="k", deadline=now + 30), now - 0.005)
+    queue.finished(4, 0.010, now)
+    answer = queue.next_batch(now)
+    assert answer == WaitUntil(pytest.approx(now + 0.004))
+    for number in range(4):
+        queue.offer(Named(id=9 + number, rows=1, key="k", deadline=now + 30), now + 0.001)
+    full = queue.next_batch(now + 0.001)
+    assert isinstance(full, Batch)
+    assert full.rows == 8
+
+
+@pytest.mark.parametrize(
+    "fuller_seconds",
+    [pytest.param(0.020, id="a fuller run costs as much a row"), pytest.param(0.1, id="or more")],
+)
+def test_nobody_is_waited_for_where_a_fuller_batch_saves_nothing(fuller_seconds: float) -> None:
+    """The same halves, but rows cost the same in any batch."""
+    queue = make_queue(max_rows=8)
+    now = 100.0
+    queue.finished(8, fuller_seconds, now)
+    for turn in range(30):
+        queue.finished(4, 0.010, now)
+        queue.pace.arrived(4, now)
+        now += 0.1 + turn
+    queue.finished(4, 0.010, now)
+    queue.offer(Named(id=1, rows=4, key="k", deadline=now + 30), now)
+    assert isinstance(queue.next_batch(now), Batch)
