@@ -57,7 +57,8 @@ class Metrics(Collector):
 
     def __init__(self, *, deployment: str, model_version: str, revision: str) -> None:
         self._identity = (deployment, model_version, revision)
-        self.predictions = dict.fromkeys(PredictionStatus, 0)
+        self.succeeded = 0
+        self.failed = dict.fromkeys(set(PredictionStatus) - {PredictionStatus.SUCCESS}, 0)
         self.duration = Histogram(names.DURATION_BUCKETS)
         self.queue_duration = Histogram(names.DURATION_BUCKETS)
         self.inference_duration = Histogram(names.DURATION_BUCKETS)
@@ -69,6 +70,12 @@ class Metrics(Collector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+
+    @property
+    def predictions(self) -> dict[PredictionStatus, int]:
+        """Requests by how they ended."""
+        counts = {PredictionStatus.SUCCESS: self.succeeded, **self.failed}
+        return {status: counts[status] for status in PredictionStatus}
 
     def batch_ran(self, rows: int, seconds: float) -> None:
         """One run of the model."""

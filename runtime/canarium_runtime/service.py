@@ -13,13 +13,13 @@ callers that have a task anyway.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime import validation, warmup
-from canarium_runtime.backends.base import Array, Backend, ModelSpec
+from canarium_runtime.backends.base import Backend, ModelSpec
 from canarium_runtime.batching.batcher import Batcher, Done, Request
+from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
 from canarium_runtime.lifecycle import ANSWERING, Event, Lifecycle, ModelState
 from canarium_runtime.metrics import Metrics
@@ -36,7 +36,7 @@ STATUS_OF_KIND: dict[ErrorKind, PredictionStatus] = {
     ErrorKind.INTERNAL: PredictionStatus.ERROR,
 }
 """How a failure counts; every other kind is the client's mistake."""
-_MEASURED = frozenset({PredictionStatus.SUCCESS, PredictionStatus.ERROR, PredictionStatus.TIMEOUT})
+_MEASURED = frozenset({PredictionStatus.ERROR, PredictionStatus.TIMEOUT})
 """Refusals are quick: among the latencies they would make an overloaded server look fast."""
 
 
@@ -48,12 +48,12 @@ class Prediction:
 
     __slots__ = ("_open", "_service", "_ticket", "arrived_at", "deadline", "request_id")
 
-    def __init__(self, service: "InferenceService", request_id: str, deadline: float) -> None:
+    def __init__(self, service: "InferenceService", request_id: str, patience: float) -> None:
         self._service = service
         self._ticket: Request | None = None
         self._open = True
-        self.arrived_at = time.monotonic()
-        self.deadline = deadline
+        self.arrived_at = now = time.monotonic()
+        self.deadline = now + patience
         """Instant of `time.monotonic()` after which nobody wants the answer."""
         self.request_id = request_id
 
@@ -83,8 +83,10 @@ class Prediction:
         """Leave the server, and be counted by how it ended. A second call does nothing."""
         if self._open:
             self._open = False
-            status = PredictionStatus.SUCCESS if error is None else status_of(error)
-            self._service.leave(status, self.age())
+            self._ticket = (
+                None  # it knows whom to call, who knows this: no work for the garbage collector
+            )
+            self._service.leave(error, self.age())
 
 
 def status_of(error: BaseException) -> PredictionStatus:
@@ -112,6 +114,9 @@ class InferenceService:
         self._backend: Backend | None = None
         self._batcher: Batcher | None = None
         self._batching = False
+        self._answering = False
+        self.leaving = False
+        """Whether clients are asked to connect anew, elsewhere."""
         metrics.queue_length = lambda: self.waiting
 
     @property
@@ -171,23 +176,28 @@ class InferenceService:
             ServingError: NOT_READY, STOPPING or QUEUE_FULL; counted already.
         """
         error: ServingError | None = None
-        if self._batcher is None or self.lifecycle.state not in ANSWERING:
+        if not self._answering:
             error = self._not_answering()
         elif self.metrics.inflight >= self._max_inflight:
             error = QueueFullError(self._max_inflight)
         if error is not None:
-            self.metrics.predictions[status_of(error)] += 1
+            self.metrics.failed[status_of(error)] += 1
             raise error
         self.metrics.inflight += 1
         patience = self.request_timeout_seconds
         if timeout_seconds is not None and timeout_seconds < patience:
             patience = timeout_seconds
-        return Prediction(self, request_id, time.monotonic() + patience)
+        return Prediction(self, request_id, patience)
 
-    def leave(self, status: PredictionStatus, seconds: float) -> None:
-        """Count a request that was let in."""
+    def leave(self, error: BaseException | None, seconds: float) -> None:
+        """Count a request that was let in, by how it ended."""
         self.metrics.inflight -= 1
-        self.metrics.predictions[status] += 1
+        if error is None:
+            self.metrics.succeeded += 1
+            self.metrics.duration.observe(seconds)
+            return
+        status = status_of(error)
+        self.metrics.failed[status] += 1
         if status in _MEASURED:
             self.metrics.duration.observe(seconds)
 
@@ -210,9 +220,7 @@ class InferenceService:
         if self._batcher is not None:
             self._batcher.cancel(ticket)
 
-    async def predict(
-        self, prediction: Prediction, inputs: validation.ValidatedInputs
-    ) -> Sequence[Array]:
+    async def predict(self, prediction: Prediction, inputs: validation.ValidatedInputs) -> Outputs:
         """Run a prediction from a coroutine; given up when that is cancelled.
 
         Returns:
@@ -221,9 +229,9 @@ class InferenceService:
         Raises:
             ServingError: as `Prediction.run` raises and gives to `done`.
         """
-        future: asyncio.Future[Sequence[Array]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
 
-        def done(outcome: Sequence[Array] | ServingError) -> None:
+        def done(outcome: Outputs | ServingError) -> None:
             if future.done():
                 return
             if isinstance(outcome, ServingError):
@@ -266,4 +274,7 @@ class InferenceService:
 
     def _state_changed(self, state: ModelState) -> None:
         self.metrics.ready = state is ModelState.READY
+        # As plain attributes, since each request looks at them and an enum's hash is Python code.
+        self._answering = state in ANSWERING and self._batcher is not None
+        self.leaving = state in {ModelState.DRAINING, ModelState.STOPPING}
         _log.info("state changed", extra={"state": state.value, "reason": self.lifecycle.reason})

@@ -15,6 +15,7 @@ import numpy as np
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime.backends.base import Array, BackendError, Dimension, ModelSpec, TensorSpec
 from canarium_runtime.batching.batcher import Batcher
+from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ServingError
 from canarium_runtime.metrics import Metrics
 from canarium_runtime.service import InferenceService
@@ -48,6 +49,8 @@ class FakeBackend:
         compute: from inputs to all outputs, in the spec's order.
         gate: when given, each run waits until it is set.
     """
+
+    compute_bound = False
 
     def __init__(
         self,
@@ -95,9 +98,7 @@ async def run_batched(
     Raises:
         ServingError: as it came.
     """
-    future: asyncio.Future[Sequence[Array] | ServingError] = (
-        asyncio.get_running_loop().create_future()
-    )
+    future: asyncio.Future[Outputs | ServingError] = asyncio.get_running_loop().create_future()
     ticket = batcher.submit(inputs, done=future.set_result, **more)
     try:
         outcome = await future
@@ -106,7 +107,7 @@ async def run_batched(
         raise
     if isinstance(outcome, ServingError):
         raise outcome
-    return outcome
+    return outcome.arrays
 
 
 def make_service(

@@ -44,9 +44,9 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ValidatedInputs:
-    """Arrays that the backend can run."""
+    """Arrays that the backend can run; not to be changed. (Frozen ones take a microsecond longer to make.)"""
 
     arrays: dict[str, Array]
     rows: int

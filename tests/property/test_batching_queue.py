@@ -290,7 +290,7 @@ def test_an_idle_server_waits_only_right_after_an_answer_and_never_long(
     for run_rows, seconds in runs:
         now += seconds
         queue.finished(run_rows, seconds, now)
-        queue.pace.arrived(run_rows, now)
+        queue.pace.seen += run_rows
     now += later
     queue.offer(item(1, rows, "k", now + 1000), now)
     answer = queue.next_batch(now, 0)

@@ -89,6 +89,13 @@ class Backend(Protocol):
         """Inputs and outputs."""
         ...
 
+    @property
+    def compute_bound(self) -> bool:
+        """Whether a run keeps the calling thread busy all the time, with no wait for a device, a lock or the network:
+        only then may a quick model run on the event loop.
+        """
+        ...
+
     def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Sequence[Array]:
         """Run the model once.
 

@@ -36,6 +36,9 @@ _DATATYPES = {
 class OnnxBackend:
     """A model in an ONNX Runtime session."""
 
+    compute_bound = True
+    """On the CPU, where the calling thread is one of those that compute."""
+
     def __init__(self, session: Any, spec: ModelSpec) -> None:
         self.spec = spec
         self._session = session

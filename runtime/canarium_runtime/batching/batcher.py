@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from canarium_runtime.backends.base import Array, Backend, BackendError
+from canarium_runtime.backends.base import Backend, BackendError
 from canarium_runtime.batching import merge
+from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.batching.placement import Placement
 from canarium_runtime.batching.policy import (
     NORMAL,
@@ -46,7 +47,7 @@ class BatchObserver(Protocol):
         ...
 
 
-Done = Callable[[Sequence[Array] | ServingError], None]
+Done = Callable[[Outputs | ServingError], None]
 """Is called once, on the event loop, with the wanted outputs or the failure."""
 
 
@@ -57,14 +58,26 @@ class Request(Item):
     inputs: merge.Inputs
     outputs: Sequence[str]
     done: Done
-    pieces: dict[int, Sequence[Array]] | None = None
+    pieces: dict[int, Outputs] | None = None
     """Results by first row, for a request that runs in several parts."""
     rows_done: int = 0
 
 
-_Outcome = Sequence[Array] | BackendError
+_Outcome = Outputs | BackendError
 _Batch = Batch[Request]
 _Part = Part[Request]
+
+
+@dataclass(slots=True)
+class _Result:
+    """What a batch gave."""
+
+    outcomes: Sequence[_Outcome]
+    """For each part."""
+    seconds: float
+    """How long it took."""
+    blocked_seconds: float
+    """How long it would have blocked the event loop, on an idle machine."""
 
 
 class Batcher:
@@ -219,11 +232,11 @@ class Batcher:
 
     def _run_inline(self, batch: _Batch) -> None:
         try:
-            outcomes, seconds = _execute(self._backend, batch)
+            result = _execute(self._backend, batch)
         except Exception as error:  # noqa: BLE001 - nobody above can answer these requests
             self._crashed(batch, error)
         else:
-            self._finish(batch, outcomes, seconds)
+            self._finish(batch, result)
         if len(self.queue):  # after other work of the loop, so that a backlog does not starve it
             self._pump_scheduled = True
             self._loop.call_soon(self._pump)
@@ -232,14 +245,14 @@ class Batcher:
         self._busy += 1
         future = self._loop.run_in_executor(self._executor, _execute, self._backend, batch)
 
-        def done(result: asyncio.Future[tuple[list[_Outcome], float]]) -> None:
+        def done(ended: asyncio.Future[_Result]) -> None:
             self._busy -= 1
-            if result.cancelled():
+            if ended.cancelled():
                 return
-            if (error := result.exception()) is not None:
+            if (error := ended.exception()) is not None:
                 self._crashed(batch, error)
             else:
-                self._finish(batch, *result.result())
+                self._finish(batch, ended.result())
             self._pump()
 
         future.add_done_callback(done)
@@ -249,10 +262,10 @@ class Batcher:
         for part in batch.parts:
             self._settle(part.item, ServingError(ErrorKind.INTERNAL, "internal error"))
 
-    def _finish(self, batch: _Batch, outcomes: Sequence[_Outcome], seconds: float) -> None:
-        self.placement.observe(seconds)
-        self._observer.batch_ran(batch.rows, seconds)
-        for part, outcome in zip(batch.parts, outcomes, strict=True):
+    def _finish(self, batch: _Batch, result: _Result) -> None:
+        self.placement.observe(result.blocked_seconds)
+        self._observer.batch_ran(batch.rows, result.seconds)
+        for part, outcome in zip(batch.parts, result.outcomes, strict=True):
             request = part.item
             if request not in self._requests:
                 continue
@@ -265,9 +278,9 @@ class Batcher:
                 self._settle(request, outcome)
             else:
                 self._keep_piece(part, outcome)
-        self.queue.finished(batch.rows, seconds, time.monotonic())
+        self.queue.finished(batch.rows, result.seconds, time.monotonic())
 
-    def _keep_piece(self, part: _Part, outcome: Sequence[Array]) -> None:
+    def _keep_piece(self, part: _Part, outcome: Outputs) -> None:
         """Keep the results of a part, until those of the whole request are there."""
         request = part.item
         if request.pieces is None:
@@ -278,7 +291,7 @@ class Batcher:
             pieces = [request.pieces[start] for start in sorted(request.pieces)]
             self._settle(request, merge.join_outputs(pieces))
 
-    def _settle(self, request: Request, outcome: Sequence[Array] | ServingError) -> None:
+    def _settle(self, request: Request, outcome: Outputs | ServingError) -> None:
         """Tell the caller, unless it was told or has left."""
         if request not in self._requests:
             return
@@ -309,9 +322,9 @@ def _refusal(refused: QueueFull | TooLate) -> ServingError:
     return ServingError(ErrorKind.QUEUE_FULL, text, retry_after_seconds=seconds)
 
 
-def _execute(backend: Backend, batch: _Batch) -> tuple[list[_Outcome], float]:
-    """Run a batch: an outcome for each part, and the seconds that the model took. Runs in a worker thread."""
-    started = time.perf_counter()
+def _execute(backend: Backend, batch: _Batch) -> _Result:
+    """Run a batch. In a worker thread or, a small model, on the event loop."""
+    started, cpu_started = time.perf_counter(), time.thread_time()
     try:
         outcomes = _run(backend, batch.parts)
     except BackendError as error:
@@ -320,17 +333,25 @@ def _execute(backend: Backend, batch: _Batch) -> tuple[list[_Outcome], float]:
             if len(batch.parts) == 1
             else [_run_alone(backend, part) for part in batch.parts]
         )
-    return outcomes, time.perf_counter() - started
+    cpu_seconds = time.thread_time() - cpu_started
+    seconds = time.perf_counter() - started
+    return _Result(outcomes, seconds, cpu_seconds if backend.compute_bound else seconds)
 
 
-def _run(backend: Backend, parts: Sequence[_Part]) -> list[_Outcome]:
-    joined = merge.stack(
-        [(p.item.inputs, None if p.is_whole else slice(p.start, p.stop)) for p in parts]
-    )
-    outputs = backend.infer(joined, parts[0].item.outputs)
-    if len(parts) == 1 and parts[0].is_whole:
-        return [outputs]
-    return list(merge.split(outputs, [p.stop - p.start for p in parts]))
+def _run(backend: Backend, parts: Sequence[_Part]) -> Sequence[_Outcome]:
+    first = parts[0].item
+    if len(parts) == 1:
+        return [Outputs(Run(backend.infer(_inputs(parts[0]), first.outputs)))]
+    inputs = merge.stack([_inputs(part) for part in parts])
+    outputs = backend.infer(inputs, first.outputs)
+    return merge.split(outputs, [p.stop - p.start for p in parts])
+
+
+def _inputs(part: _Part) -> merge.Inputs:
+    item = part.item
+    if part.stop - part.start == item.rows:
+        return item.inputs
+    return merge.rows_of(item.inputs, part.start, part.stop)
 
 
 def _run_alone(backend: Backend, part: _Part) -> _Outcome:

@@ -13,26 +13,66 @@ from canarium_runtime.backends.base import Array, BackendError
 Inputs = Mapping[str, Array]
 
 
-def stack(parts: Sequence[tuple[Inputs, slice | None]]) -> Inputs:
-    """Join parts along the first axis, in order.
+def rows_of(inputs: Inputs, start: int, stop: int) -> Inputs:
+    """Give some rows of a request."""
+    return {name: array[start:stop] for name, array in inputs.items()}
+
+
+def stack(requests: Sequence[Inputs]) -> Inputs:
+    """Join requests along the first axis, in order.
 
     Args:
-        parts: arrays by input name, all with the same names, dtypes and trailing shapes, and the rows that are meant;
-            None: the whole request.
+        requests: arrays by input name, all with the same names, dtypes and trailing shapes.
     """
-    if len(parts) == 1:
-        inputs, rows = parts[0]
-        return inputs if rows is None else {name: array[rows] for name, array in inputs.items()}
-    return {
-        name: np.concatenate(
-            [inputs[name] if rows is None else inputs[name][rows] for inputs, rows in parts]
-        )
-        for name in parts[0][0]
-    }
+    return {name: np.concatenate([inputs[name] for inputs in requests]) for name in requests[0]}
 
 
-def split(outputs: Sequence[Array], counts: Sequence[int]) -> list[Sequence[Array]]:
-    """Cut each output into runs of `counts` rows: one sequence of outputs for each part.
+class Run:
+    """What one run of the model gave: for all its rows, before anybody cuts it up.
+
+    Args:
+        outputs: arrays of shape (rows, ...), or of any shape where the run was for one request alone.
+    """
+
+    __slots__ = ("outputs", "texts")
+
+    def __init__(self, outputs: Sequence[Array]) -> None:
+        self.outputs = outputs
+        self.texts: dict[object, object] = {}
+        """What encoders have written of it, by encoder: writing all rows at once costs a fraction of each alone."""
+
+
+class Outputs:
+    """The part of a run that is one request's.
+
+    Args:
+        run: the run.
+        start: its first row in the run.
+        stop: one after its last; None: the whole run is this request's, whatever the shapes.
+    """
+
+    __slots__ = ("run", "start", "stop")
+
+    def __init__(self, run: Run, start: int = 0, stop: int | None = None) -> None:
+        self.run = run
+        self.start = start
+        self.stop = stop
+
+    @property
+    def arrays(self) -> Sequence[Array]:
+        """The request's rows of each output."""
+        if self.stop is None:
+            return self.run.outputs
+        return [array[self.start : self.stop] for array in self.run.outputs]
+
+    @property
+    def shares(self) -> bool:
+        """Whether this is one row of several: an encoder does better to write the whole run."""
+        return self.stop is not None and self.stop - self.start == 1
+
+
+def split(outputs: Sequence[Array], counts: Sequence[int]) -> list[Outputs]:
+    """Cut a run into parts of `counts` rows.
 
     Raises:
         BackendError: an output does not have one row for each row that went in.
@@ -42,17 +82,17 @@ def split(outputs: Sequence[Array], counts: Sequence[int]) -> list[Sequence[Arra
         if array.ndim == 0 or array.shape[0] != total:
             msg = f"output {index} has shape {list(array.shape)} for a batch of {total} rows"
             raise BackendError(msg)
-    pieces: list[Sequence[Array]] = []
+    run = Run(outputs)
+    pieces: list[Outputs] = []
     start = 0
     for count in counts:
         stop = start + count
-        pieces.append([array[start:stop] for array in outputs])
+        pieces.append(Outputs(run, start, stop))
         start = stop
     return pieces
 
 
-def join_outputs(pieces: Sequence[Sequence[Array]]) -> Sequence[Array]:
+def join_outputs(pieces: Sequence[Outputs]) -> Outputs:
     """Put the outputs of one request's parts together again, in row order."""
-    if len(pieces) == 1:
-        return pieces[0]
-    return [np.concatenate(columns) for columns in zip(*pieces, strict=True)]
+    columns = zip(*(p.arrays for p in pieces), strict=True)
+    return Outputs(Run([np.concatenate(c) for c in columns]))

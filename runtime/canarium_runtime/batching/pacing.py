@@ -25,7 +25,7 @@ class Pace:
         max_delay_seconds: longest window.
     """
 
-    __slots__ = ("_answered", "_ends", "_max_delay", "_runs", "_seen", "_share")
+    __slots__ = ("_answered", "_max_delay", "_runs", "_share", "ends", "seen")
 
     def __init__(self, max_delay_seconds: float) -> None:
         self._max_delay = max_delay_seconds
@@ -33,22 +33,19 @@ class Pace:
         """Mean rows and mean seconds of runs, by bucket."""
         self._share = 0.0
         self._answered = 0
-        self._seen = 0
-        self._ends = 0.0
-
-    def arrived(self, rows: int, now: float) -> None:
-        """Note rows that came."""
-        if now <= self._ends:
-            self._seen += rows
+        self.ends = 0.0
+        """End of the window after the last answer."""
+        self.seen = 0
+        """Rows that came within that window. The queue counts them: a call for each would cost as much as the rest."""
 
     def finished(self, rows: int, seconds: float, now: float) -> None:
         """Note a run, whose requests were just answered."""
         if self._answered:
-            share = min(1.0, self._seen / self._answered)
+            share = min(1.0, self.seen / self._answered)
             self._share += _WEIGHT * (share - self._share)
         self._answered = rows
-        self._seen = 0
-        self._ends = now + min(self._max_delay, _WINDOW * seconds)
+        self.seen = 0
+        self.ends = now + min(self._max_delay, _WINDOW * seconds)
         self.ran(rows, seconds)
 
     def ran(self, rows: int, seconds: float) -> None:
@@ -83,12 +80,12 @@ class Pace:
 
     def worth_waiting_until(self, rows: int, max_rows: int, now: float) -> float:
         """Instant until which to wait for more than these rows; the past: not worth it."""
-        wait = self._ends - now
-        coming = round(self._answered * self._share) - self._seen
+        wait = self.ends - now
+        coming = round(self._answered * self._share) - self.seen
         if wait <= 0 or coming < 1 or self._share < _LEAST_SHARE:
             return 0.0
         more = min(max_rows, rows + coming)
         run, fuller = self.seconds_of_run(rows), self.seconds_of_run(more)
         if run is None or fuller is None or more <= rows:
             return 0.0
-        return self._ends if rows / run <= more / (wait + fuller) else 0.0
+        return self.ends if rows / run <= more / (wait + fuller) else 0.0

@@ -130,14 +130,6 @@ class _Line(Generic[T]):
             items.popleft()
         return items[0]
 
-    def append(self, item: T) -> None:
-        """Put an item in its place."""
-        items = self.items
-        if not items or items[-1].order < item.order:
-            items.append(item)
-        else:
-            insort(items, item, key=_order)
-
     def tidy(self) -> None:
         """Forget those that have left, when they outnumber the rest."""
         if len(self.items) > 2 * self.count + _SLACK:
@@ -200,7 +192,8 @@ class BatchQueue(Generic[T]):
         line.rows += item.rows
         self._count += 1
         self._rows += item.rows
-        self.pace.arrived(item.rows, now)
+        if now <= self.pace.ends:
+            self.pace.seen += item.rows
         return None
 
     def cancel(self, item: T) -> bool:
@@ -313,8 +306,12 @@ class BatchQueue(Generic[T]):
 
     def _enqueue(self, line: _Line[T], item: T, now: float) -> None:
         self._numbers += 1
-        item.order = (now + PRIORITY_SECONDS * item.priority, self._numbers)
-        line.append(item)
+        order = item.order = (now + PRIORITY_SECONDS * item.priority, self._numbers)
+        items = line.items
+        if not items or items[-1].order < order:
+            items.append(item)
+        else:
+            insort(items, item, key=_order)
 
     def _leave(self, line: _Line[T], item: T) -> None:
         item.waiting = False

@@ -3,13 +3,14 @@
 Structure is checked by the codecs (MALFORMED, 400), fit to the model in validation (INVALID, 422).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from canarium_runtime.backends.base import Array, ModelSpec
+from canarium_runtime.backends.base import ModelSpec
+from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.validation import ValidatedInputs, malformed
 
@@ -52,9 +53,7 @@ class Codec(Protocol):
         """
         ...
 
-    def encode(
-        self, call: Call, arrays: Sequence[Array], request_id: str
-    ) -> tuple[bytes, int | None]:
+    def encode(self, call: Call, outputs: Outputs, request_id: str) -> tuple[bytes, int | None]:
         """Write an answer: the body, and how much of it is JSON where binary data follows."""
         ...
 

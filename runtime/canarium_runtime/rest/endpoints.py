@@ -5,7 +5,6 @@ import asyncio
 from starlette.types import Receive, Scope
 
 from canarium_runtime.errors import ErrorKind, ServingError
-from canarium_runtime.lifecycle import ModelState
 from canarium_runtime.rest import http
 from canarium_runtime.rest.codec import Identity
 from canarium_runtime.rest.exchange import Exchange, Reply, Route, client_gone, refusal
@@ -44,7 +43,7 @@ class Predictor:
     @property
     def leaving(self) -> bool:
         """Whether clients are asked to connect anew, elsewhere."""
-        return self.service.lifecycle.state in {ModelState.DRAINING, ModelState.STOPPING}
+        return self.service.leaving
 
     async def answer(self, route: Route, scope: Scope, receive: Receive) -> http.Answer:
         """Read, run and encode one request; failures become answers too."""
@@ -59,7 +58,7 @@ class Predictor:
             exchange.abandon()
             reply(refusal(client_gone(), head.request_id))
 
-        exchange = Exchange(route, head, reply)
+        exchange = Exchange(route, head, head.request_id, reply)
         try:
             if exchange.open():
                 await self._receive(exchange, head, receive)

@@ -12,11 +12,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.backends.base import Array
+from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.rest.codec import Call, Codec, Identity, MakeCodec
 from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body
@@ -85,14 +86,18 @@ class Exchange:
     Args:
         route: where it came to.
         head: what its headers say.
+        request_id: the client's, or one of this server's own.
         reply: takes the answer.
     """
 
-    __slots__ = ("_body", "_call", "_head", "_prediction", "_reply", "_route")
+    __slots__ = ("_body", "_call", "_head", "_prediction", "_reply", "_request_id", "_route")
 
-    def __init__(self, route: Route, head: Head, reply: Callable[[Reply], None]) -> None:
+    def __init__(
+        self, route: Route, head: Head, request_id: str, reply: Callable[[Reply], None]
+    ) -> None:
         self._route = route
         self._head = head
+        self._request_id = request_id
         self._reply = reply
         self._prediction: Prediction | None = None
         self._call: Call | None = None
@@ -107,11 +112,11 @@ class Exchange:
     def open(self) -> bool:
         """Take a place in the server; False: there is none, and the client was told."""
         try:
-            self._prediction = self._route.service.admit(self._head.request_id)
+            self._prediction = self._route.service.admit(self._request_id)
         except ServingError as error:
             if self._route.service.answers.recording:
                 self._record(0.0, status_of(error), None)
-            self._reply(refusal(error, self._head.request_id))
+            self._reply(refusal(error, self._request_id))
             return False
         return True
 
@@ -131,9 +136,9 @@ class Exchange:
         """Answer with the reason why there is no prediction."""
         self._close(error)
         if not isinstance(error, ServingError):
-            note_failure(ErrorKind.INTERNAL, error, self._head.request_id)
+            note_failure(ErrorKind.INTERNAL, error, self._request_id)
             error = ServingError(ErrorKind.INTERNAL, "internal error")
-        self._reply(refusal(error, self._head.request_id))
+        self._reply(refusal(error, self._request_id))
 
     def abandon(self) -> None:
         """Give up: the client closed the connection, and what was done for it is not needed."""
@@ -141,15 +146,15 @@ class Exchange:
             self._prediction.cancel()
             self._close(client_gone())
 
-    def _settled(self, outcome: Sequence[Array] | ServingError) -> None:
+    def _settled(self, outcome: Outputs | ServingError) -> None:
         if isinstance(outcome, ServingError):
             self.fail(outcome)
             return
-        head = self._head
+        request_id = self._request_id
         call = self._call
         assert call is not None  # noqa: S101 - for the type checker
         try:
-            payload, json_bytes = self._route.codec.encode(call, outcome, head.request_id)
+            payload, json_bytes = self._route.codec.encode(call, outcome, request_id)
         except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
             self.fail(error)
             return
@@ -157,9 +162,9 @@ class Exchange:
         assert prediction is not None  # noqa: S101 - for the type checker
         prediction.close()
         if self._route.service.answers.recording:
-            outputs = zip(call.inputs.outputs, outcome, strict=True)
+            outputs = zip(call.inputs.outputs, outcome.arrays, strict=True)
             self._record(prediction.age(), PredictionStatus.SUCCESS, call.id, outputs)
-        self._reply(Reply(200, payload, head.request_id, json_bytes))
+        self._reply(Reply(200, payload, request_id, json_bytes))
 
     def _close(self, error: Exception) -> None:
         prediction = self._prediction
@@ -183,7 +188,7 @@ class Exchange:
         number their requests may well begin at 1 each.
         """
         service = self._route.service
-        request_id = self._head.request_id if self._head.has_id else client_id or ""
+        request_id = self._request_id if self._head.has_id else client_id or ""
         if not service.answers.wants(request_id):
             return
         datatypes = service.spec.output_datatypes if status is PredictionStatus.SUCCESS else {}

@@ -53,7 +53,7 @@ _REASONS = {
 class _Head:
     """A parsed head that the hot lane can serve."""
 
-    __slots__ = ("headers", "keep_alive", "length", "plain", "route")
+    __slots__ = ("head", "keep_alive", "length", "route")
 
     def __init__(
         self,
@@ -63,20 +63,10 @@ class _Head:
         keep_alive: bool,
     ) -> None:
         self.route = route
-        self.headers = headers
         self.length = length
         self.keep_alive = keep_alive
-        self.plain = http.read_head(headers)
-        """What the headers say; its request id is this server's own where the client sent none."""
-
-    def head(self) -> http.Head:
-        """Give what the headers say, with a fresh request id where the client sent none."""
-        plain = self.plain
-        if plain.has_id:
-            return plain
-        return http.Head(
-            http.new_request_id(), plain.content_length, plain.encoding, plain.json_bytes
-        )
+        self.head = http.read_head(headers)
+        """What the headers say; its request id is not to be used again where the client sent none."""
 
 
 class _Collector:
@@ -232,8 +222,9 @@ class HotLaneProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
         self._keep_alive = parsed.keep_alive
         self._missing = missing
-        head = parsed.head()
-        exchange = self._exchange = Exchange(parsed.route, head, self._reply)
+        head = parsed.head
+        request_id = head.request_id if head.has_id else http.new_request_id()
+        exchange = self._exchange = Exchange(parsed.route, head, request_id, self._reply)
         if not exchange.open():
             return True
         try:

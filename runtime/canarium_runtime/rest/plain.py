@@ -1,12 +1,12 @@
 """Bodies of `/predict`: plain JSON, with as little around the numbers as can be."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from canarium_runtime.backends.base import Array, ModelSpec
+from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest.codec import WRITE_ARRAYS, Call, Identity, load_object, read_id
 from canarium_runtime.rest.fast import FastReader
@@ -48,15 +48,13 @@ class PredictCodec:
             error.client_id = client_id
             raise
 
-    def encode(
-        self, call: Call, arrays: Sequence[Array], request_id: str
-    ) -> tuple[bytes, int | None]:
+    def encode(self, call: Call, outputs: Outputs, request_id: str) -> tuple[bytes, int | None]:
         """Write an answer; see `Codec`."""
         datatypes = self._datatypes
         document = {
             "outputs": {
                 name: array.tolist() if datatypes[name] == "BYTES" else _writable(array)
-                for name, array in zip(call.inputs.outputs, arrays, strict=True)
+                for name, array in zip(call.inputs.outputs, outputs.arrays, strict=True)
             },
             **self._origin,
             "id": call.id or request_id,

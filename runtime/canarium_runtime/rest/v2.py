@@ -6,11 +6,14 @@ outputs are binary where the request says so: `binary_data` of an output, or `bi
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import orjson
 
-from canarium_runtime.backends.base import DTYPES, Array, ModelSpec
+from canarium_runtime.backends.base import DTYPES, ModelSpec
+from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest import binary
 from canarium_runtime.rest.codec import WRITE_ARRAYS, Call, Identity, load_object, read_id
@@ -29,10 +32,20 @@ class V2Codec:
     def __init__(self, spec: ModelSpec, identity: Identity) -> None:
         self._spec = spec
         self._inputs = {s.name: s for s in spec.inputs}
-        self._datatypes = spec.output_datatypes
         self._fast = FastReader(spec)
-        self._name = identity.model_name
-        self._version = identity.model_version
+        self._begin = b'{"model_name":%b,"model_version":%b,"id":' % (
+            orjson.dumps(identity.model_name),
+            orjson.dumps(identity.model_version),
+        )
+        self._heads = {
+            t.name: (
+                t.datatype,
+                b'{"name":%b,"datatype":"%b","shape":['
+                % (orjson.dumps(t.name), t.datatype.encode()),
+            )
+            for t in spec.outputs
+        }
+        """Datatype of each output, and how it begins in an answer."""
 
     def decode(self, body: bytes, json_bytes: int | None) -> Call:
         """Read an inference request; see `Codec`."""
@@ -60,35 +73,56 @@ class V2Codec:
             error.client_id = client_id
             raise
 
-    def encode(
-        self, call: Call, arrays: Sequence[Array], request_id: str
-    ) -> tuple[bytes, int | None]:
-        """Write an inference response; see `Codec`."""
-        outputs: list[dict[str, Any]] = []
+    def encode(self, call: Call, outputs: Outputs, request_id: str) -> tuple[bytes, int | None]:
+        """Write an inference response; see `Codec`.
+
+        Put together from prepared pieces: a JSON writer for the whole document takes nearly twice as long. Of a run
+        for many single rows the numbers are written once for all.
+        """
+        begin = self._begin + orjson.dumps(call.id or request_id)
+        if outputs.shares and not call.binary:
+            rows: Any = outputs.run.texts.get(self)
+            if rows is None:
+                rows = outputs.run.texts[self] = self._row_texts(call.inputs.outputs, outputs.run)
+            if rows:
+                return begin + rows[outputs.start], None
+        pieces = [begin, b',"outputs":[']
         blobs: list[bytes] = []
-        datatypes = self._datatypes
-        for name, array in zip(call.inputs.outputs, arrays, strict=True):
-            datatype = datatypes[name]
-            output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
+        for name, array in zip(call.inputs.outputs, outputs.arrays, strict=True):
+            datatype, head = self._heads[name]
+            pieces += (head, _shape_text(array.shape))
             if name in call.binary:
                 blob = binary.write(datatype, array)
-                output["parameters"] = {"binary_data_size": len(blob)}
                 blobs.append(blob)
+                pieces.append(b'],"parameters":{"binary_data_size":%d}}' % len(blob))
             else:
-                # In row-major order; orjson writes NaN and infinities as null.
+                # In row-major order; NaN and infinities become null.
                 flat = array if array.ndim == 1 else array.ravel()
-                output["data"] = flat.tolist() if datatype in _AS_LISTS else flat
-            outputs.append(output)
-        document = orjson.dumps(
-            {
-                "model_name": self._name,
-                "model_version": self._version,
-                "id": call.id or request_id,
-                "outputs": outputs,
-            },
-            option=WRITE_ARRAYS,
-        )
-        return (b"".join((document, *blobs)), len(document)) if blobs else (document, None)
+                data = flat.tolist() if datatype in _AS_LISTS else flat
+                pieces += (b'],"data":', orjson.dumps(data, option=WRITE_ARRAYS), b"}")
+            pieces.append(b",")
+        pieces[-1] = b"]}"
+        if not blobs:
+            return b"".join(pieces), None
+        document = b"".join(pieces)
+        return b"".join((document, *blobs)), len(document)
+
+    def _row_texts(self, names: Sequence[str], run: Run) -> list[bytes]:
+        """Write the outputs of each row of a run; empty where that is not simply done."""
+        columns: list[list[bytes]] = []
+        for name, array in zip(names, run.outputs, strict=True):
+            datatype, head = self._heads[name]
+            if datatype in _AS_LISTS or array.ndim > _MATRIX or array.size > _MAX_SHARED_NUMBERS:
+                return []
+            if not array.size:
+                return []
+            text = orjson.dumps(np.ascontiguousarray(array), option=WRITE_ARRAYS)
+            if array.ndim == 1:
+                cells, shape = text[1:-1].split(b","), b'1],"data":['
+            else:
+                cells, shape = text[2:-2].split(b"],["), b'1,%d],"data":[' % array.shape[1]
+            columns.append([b"%b%b%b]}" % (head, shape, cell) for cell in cells])
+        return [b',"outputs":[%b]}' % b",".join(cells) for cells in zip(*columns, strict=True)]
 
     def _tensors(self, inputs: Any, tail: binary.Tail | None) -> dict[str, RawTensor]:
         if type(inputs) is not list:
@@ -157,6 +191,16 @@ class V2Codec:
 
 _AS_LISTS = frozenset({"BYTES", "BF16"})
 """Datatypes whose arrays orjson does not write."""
+
+
+@lru_cache(maxsize=1024)
+def _shape_text(shape: tuple[int, ...]) -> bytes:
+    return b",".join([b"%d" % size for size in shape])
+
+
+_MATRIX = 2
+_MAX_SHARED_NUMBERS = 4096
+"""Above it writing all rows at once saves nothing, and would keep the event loop."""
 
 
 def _refuse_datatype(index: int, expected: str, got: Any) -> None:

@@ -135,8 +135,7 @@ def test_clients_that_come_back_at_once_are_waited_for_where_it_pays() -> None:
     queue.finished(8, 0.011, now)
     for turn in range(30):
         queue.finished(4, 0.010, now)
-        for number in range(4):  # the others' half waits already, this half comes back at once
-            queue.pace.arrived(1, now + 0.001 * number)
+        queue.pace.seen += 4  # the others' half waits already, this half comes back at once
         now += 0.1 + turn
     for number in range(4):
         queue.offer(Named(id=number, rows=1, key="k", deadline=now + 30), now - 0.005)
@@ -161,7 +160,7 @@ def test_nobody_is_waited_for_where_a_fuller_batch_saves_nothing(fuller_seconds:
     queue.finished(8, fuller_seconds, now)
     for turn in range(30):
         queue.finished(4, 0.010, now)
-        queue.pace.arrived(4, now)
+        queue.pace.seen += 4
         now += 0.1 + turn
     queue.finished(4, 0.010, now)
     queue.offer(Named(id=1, rows=4, key="k", deadline=now + 30), now)

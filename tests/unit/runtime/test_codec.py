@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
+from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.rest.codec import Call, Identity, MakeCodec
 from canarium_runtime.rest.plain import PredictCodec
@@ -260,7 +261,7 @@ def call_for(outputs: Sequence[str], binary: Sequence[str] = ()) -> Call:
 def test_a_v2_answer_is_flat_with_shapes() -> None:
     """Outputs in row-major order whatever their memory order; NaN, which JSON lacks, is null."""
     answer = orjson.loads(
-        V2Codec(SPEC, IDENTITY).encode(call_for(SPEC.output_names), ARRAYS, "id1")[0]
+        V2Codec(SPEC, IDENTITY).encode(call_for(SPEC.output_names), Outputs(Run(ARRAYS)), "id1")[0]
     )
     assert answer == {
         "model_name": "fraud",
@@ -277,7 +278,9 @@ def test_a_v2_answer_is_flat_with_shapes() -> None:
 def test_a_simple_answer_is_nested_by_name() -> None:
     """Outputs by name, and what answered."""
     answer = orjson.loads(
-        PredictCodec(SPEC, IDENTITY).encode(call_for(SPEC.output_names), ARRAYS, "id1")[0]
+        PredictCodec(SPEC, IDENTITY).encode(
+            call_for(SPEC.output_names), Outputs(Run(ARRAYS)), "id1"
+        )[0]
     )
     assert answer == {
         "outputs": {"y": [1.5, None], "label": ["a", "b"], "m": [[0.0, 2.0], [1.0, 3.0]]},
@@ -294,7 +297,7 @@ def test_a_scalar_output_is_written(value: float, expected: float | None) -> Non
     spec = model_spec(outputs=[tensor("y", "FP32")], batchable=False)
     array = np.array(value, np.float32)
     call = call_for(["y"])
-    plain, _ = PredictCodec(spec, IDENTITY).encode(call, [array], "")
+    plain, _ = PredictCodec(spec, IDENTITY).encode(call, Outputs(Run([array])), "")
     assert orjson.loads(plain)["outputs"] == {"y": expected}
-    v2, _ = V2Codec(spec, IDENTITY).encode(call, [array], "")
+    v2, _ = V2Codec(spec, IDENTITY).encode(call, Outputs(Run([array])), "")
     assert orjson.loads(v2)["outputs"][0]["data"] == [expected]

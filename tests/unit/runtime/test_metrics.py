@@ -52,7 +52,7 @@ def test_every_series_is_there_from_the_start_at_zero(metrics: Metrics) -> None:
 
 def test_what_happens_is_counted(metrics: Metrics) -> None:
     """World: a few events; world: their series."""
-    metrics.predictions[PredictionStatus.INVALID] += 2
+    metrics.failed[PredictionStatus.INVALID] += 2
     metrics.batch_ran(rows=3, seconds=0.004)
     metrics.left_queue(0.0002)
     metrics.inflight = 4
