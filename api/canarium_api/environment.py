@@ -4,6 +4,7 @@ One type serves both sides: `to_env` and `from_env` are inverse, so a field cann
 the type's prefix and its name in capitals.
 """
 
+import json
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -19,9 +20,15 @@ class EnvironmentModel(BaseModel):
     """What the name of each variable begins with."""
 
     def to_env(self) -> dict[str, str]:
-        """Render as environment variables; fields at None are left out."""
+        """Render as environment variables; fields at None and empty lists are left out."""
         values = self.model_dump(mode="json", exclude_none=True)
-        return {self.env_prefix + name.upper(): str(value) for name, value in values.items()}
+        return {
+            self.env_prefix + name.upper(): json.dumps(value)
+            if isinstance(value, (list, dict))
+            else str(value)
+            for name, value in values.items()
+            if value != []
+        }
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

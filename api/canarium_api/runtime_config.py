@@ -1,9 +1,10 @@
 """`RuntimeConfig`: what the operator writes into a revision's ConfigMap and the runtime reads from its environment."""
 
+import json
 from datetime import timedelta
-from typing import ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from canarium_api.duration import Duration
 from canarium_api.environment import EnvironmentModel
@@ -15,6 +16,23 @@ ANSWERS_PORT = 8081
 """Where pods offer their answers to the comparer of a shadow rollout; not a port of the Service that clients reach."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where the runtime leaves the reason when it cannot serve; the kubelet copies it to the pod's status."""
+
+
+class ModelEntry(BaseModel):
+    """One more model of a server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=63)
+    version: str = "1"
+    uri: str = Field(min_length=1)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    format: ModelFormat = ModelFormat.ONNX
+
+
+def _from_json(value: Any) -> Any:
+    """Read what an environment variable holds as text."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 class RuntimeConfig(EnvironmentModel):
@@ -36,6 +54,15 @@ class RuntimeConfig(EnvironmentModel):
     """`namespace/name` of the ModelDeployment: metric label."""
     revision: str = "local"
     """Revision: metric label."""
+    models: Annotated[tuple[ModelEntry, ...], BeforeValidator(_from_json)] = Field(
+        default=(), max_length=256
+    )
+    """More models that the server offers beside its own, as a JSON array of `{name, version, uri, sha256, format}`."""
+    model_memory_bytes: int = Field(default=0, ge=0)
+    """Most memory of all models together, estimated by their size: others than the server's own are then loaded when
+    somebody asks for them, and the least recently used make room. 0: no bound, all are loaded at the start."""
+    model_control: bool = False
+    """Clients may load and unload models (`/v2/repository/models/NAME/load`)."""
     max_batch_size: int = Field(default=32, ge=1, le=4096)
     """Most rows in one run of the model."""
     max_delay: Duration = timedelta(milliseconds=100)
@@ -80,6 +107,16 @@ class RuntimeConfig(EnvironmentModel):
     def _ports_differ(self) -> Self:
         if self.answers_port == self.port:
             msg = f"{PREFIX}ANSWERS_PORT must differ from {PREFIX}PORT, which clients reach: {self.port}"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _models_differ(self) -> Self:
+        named = [(self.model_name, self.model_version), *((m.name, m.version) for m in self.models)]
+        twice = {pair for pair in named if named.count(pair) > 1}
+        if twice:
+            listed = ", ".join(f"{name} {version}" for name, version in sorted(twice))
+            msg = f"{PREFIX}MODELS names a model and version twice, or that of {PREFIX}MODEL_NAME: {listed}"
             raise ValueError(msg)
         return self
 

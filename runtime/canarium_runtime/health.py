@@ -5,6 +5,8 @@ from enum import StrEnum
 from typing import Any
 
 from canarium_runtime import cgroup
+from canarium_runtime.lifecycle import ModelState
+from canarium_runtime.models import Models
 from canarium_runtime.service import InferenceService
 
 _QUEUE_WARN_PERCENT = 80
@@ -28,14 +30,19 @@ class Check:
     reason: str
 
 
-def checks(service: InferenceService) -> tuple[Check, ...]:
-    """Look at the model, the queue and the memory."""
-    return (_model(service), _queue(service), _memory(cgroup.memory_bytes()))
+def checks(models: Models) -> tuple[Check, ...]:
+    """Look at the server's model, its queue, the other models and the memory."""
+    service = models.primary
+    found = [_model(service), _queue(service), _memory(cgroup.memory_bytes())]
+    if len(models.index()) > 1:
+        found.append(_others(models))
+    return tuple(found)
 
 
-def report(service: InferenceService) -> tuple[bool, dict[str, Any]]:
+def report(models: Models) -> tuple[bool, dict[str, Any]]:
     """All checks as JSON, and whether none failed."""
-    results = checks(service)
+    service = models.primary
+    results = checks(models)
     worst = max(results, key=lambda c: list(CheckStatus).index(c.status)).status
     config = service.config
     document = {
@@ -54,6 +61,15 @@ def _model(service: InferenceService) -> Check:
     if service.ready:
         return Check("model", CheckStatus.PASS, f"ready after {service.metrics.load_seconds:.1f} s")
     return Check("model", CheckStatus.FAIL, f"{state.value}: {service.lifecycle.reason}")
+
+
+def _others(models: Models) -> Check:
+    failed = [m for m in models.index() if m.state is ModelState.FAILED]
+    if failed:
+        text = "; ".join(f"{m.name} {m.version}: {m.reason}" for m in failed)
+        return Check("models", CheckStatus.WARN, text)
+    ready = sum(m.state is ModelState.READY for m in models.index())
+    return Check("models", CheckStatus.PASS, f"{ready} of {len(models.index())} are loaded")
 
 
 def _queue(service: InferenceService) -> Check:

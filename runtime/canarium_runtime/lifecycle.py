@@ -7,7 +7,8 @@ Theory of operation. A server starts in LOADING (liveness is fine, readiness is 
 verified and opened it is WARMING; after the warm-up requests it is READY, the only state that is ready. SIGTERM moves
 any of these to DRAINING: readiness is gone at once, so that endpoints and gateways take the pod out, yet requests that
 still arrive are answered. When that time is over the server is STOPPING and refuses. FAILED is where a model ends that
-cannot be loaded; the process leaves with the reason.
+cannot be loaded; where it is the server's first, the process leaves with the reason. UNLOADED is a model that is not in
+memory, because nobody asked for it yet, or to make room for another; loading begins at LOADING again.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from enum import StrEnum
 
 class ModelState(StrEnum):
     """Where the model stands."""
+
+    UNLOADED = "Unloaded"
 
     LOADING = "Loading"
     WARMING = "Warming"
@@ -28,15 +31,22 @@ class ModelState(StrEnum):
 class Event(StrEnum):
     """What happened."""
 
+    LOAD = "load"
     LOADED = "loaded"
     WARMED = "warmed"
     FAILED = "failed"
     TERMINATE = "terminate"
     DRAINED = "drained"
+    UNLOAD = "unload"
 
 
 TRANSITIONS: dict[ModelState, dict[Event, ModelState]] = {
+    ModelState.UNLOADED: {
+        Event.LOAD: ModelState.LOADING,
+        Event.TERMINATE: ModelState.DRAINING,
+    },
     ModelState.LOADING: {
+        Event.UNLOAD: ModelState.UNLOADED,
         Event.LOADED: ModelState.WARMING,
         Event.FAILED: ModelState.FAILED,
         Event.TERMINATE: ModelState.DRAINING,
@@ -46,10 +56,13 @@ TRANSITIONS: dict[ModelState, dict[Event, ModelState]] = {
         Event.FAILED: ModelState.FAILED,
         Event.TERMINATE: ModelState.DRAINING,
     },
-    ModelState.READY: {Event.TERMINATE: ModelState.DRAINING},
+    ModelState.READY: {
+        Event.TERMINATE: ModelState.DRAINING,
+        Event.UNLOAD: ModelState.UNLOADED,
+    },
     ModelState.DRAINING: {Event.DRAINED: ModelState.STOPPING},
     ModelState.STOPPING: {},
-    ModelState.FAILED: {},
+    ModelState.FAILED: {Event.LOAD: ModelState.LOADING},
 }
 
 ANSWERING = frozenset({ModelState.READY, ModelState.DRAINING})

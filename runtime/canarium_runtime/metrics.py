@@ -67,9 +67,6 @@ class Metrics(Collector):
         self.queue_length: Callable[[], int] = lambda: 0
         self.load_seconds = 0.0
         self.ready = False
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
 
     @property
     def predictions(self) -> dict[PredictionStatus, int]:
@@ -85,10 +82,6 @@ class Metrics(Collector):
     def left_queue(self, seconds: float) -> None:
         """A request waited this long for its run."""
         self.queue_duration.observe(seconds)
-
-    def render(self) -> bytes:
-        """All series in Prometheus' text format, `CONTENT_TYPE`."""
-        return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
         """Give the registry all series."""
@@ -136,3 +129,28 @@ class Metrics(Collector):
             gauge = GaugeMetricFamily(name, text, labels=labels)
             gauge.add_metric(self._identity, number)
             yield gauge
+
+
+class _Together(Collector):
+    """The series of several models, each family once, as the text format wants it."""
+
+    def __init__(self, several: Sequence[Metrics]) -> None:
+        self._several = several
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the registry all series."""
+        families: dict[str, Metric] = {}
+        for metrics in self._several:
+            for family in metrics.collect():
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    known.samples.extend(family.samples)
+        return families.values()
+
+
+def render(several: Sequence[Metrics]) -> bytes:
+    """All series of some models and of this process in Prometheus' text format, `CONTENT_TYPE`."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Together(several))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)

@@ -16,7 +16,6 @@ import contextlib
 import logging
 import signal
 import socket
-import threading
 import time
 from collections.abc import Generator
 from typing import Any
@@ -25,12 +24,12 @@ import uvicorn
 import uvloop
 
 from canarium_api.runtime_config import LoadFailure, RuntimeConfig
-from canarium_runtime import loader, termination
+from canarium_runtime import termination
 from canarium_runtime.app import create_app
 from canarium_runtime.errors import LoadError
 from canarium_runtime.lifecycle import Event
 from canarium_runtime.listening import GATEWAY_KEEP_ALIVE_SECONDS, uvicorn_config
-from canarium_runtime.metrics import Metrics
+from canarium_runtime.models import Models
 from canarium_runtime.repository import Stopped
 from canarium_runtime.rest import hotlane
 from canarium_runtime.rest.endpoints import Predictor
@@ -46,11 +45,9 @@ _POLL_SECONDS = 0.02
 class DrainingServer(uvicorn.Server):
     """A server whose signals and shutdown are ours."""
 
-    def __init__(
-        self, config: uvicorn.Config, service: InferenceService, drain_seconds: float
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, models: Models, drain_seconds: float) -> None:
         super().__init__(config)
-        self._service = service
+        self._models = models
         self._drain_seconds = drain_seconds
 
     @contextlib.contextmanager
@@ -66,7 +63,7 @@ class DrainingServer(uvicorn.Server):
         ends = time.monotonic() + min(_LINGER_SECONDS, self._drain_seconds)
         while self.server_state.connections and time.monotonic() < ends and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
-        self._service.stop()
+        self._models.refuse()
         await super().shutdown(sockets)
 
 
@@ -78,17 +75,14 @@ def run(config: RuntimeConfig) -> int:
 
 async def serve(config: RuntimeConfig) -> int:
     """Serve until told to stop; the exit code: 0, or 1 when the model cannot be served."""
-    metrics = Metrics(
-        deployment=config.deployment, model_version=config.model_version, revision=config.revision
-    )
-    service = InferenceService(config, metrics)
-    server = _make_server(config, service)
-    stop = threading.Event()
+    models = Models(config)
+    service = models.primary
+    server = _make_server(config, models)
     loop = asyncio.get_running_loop()
     terminating = asyncio.Event()
 
     def on_signal() -> None:
-        stop.set()
+        models.stop.set()
         if terminating.is_set():
             server.force_exit = True
             server.should_exit = True
@@ -98,14 +92,14 @@ async def serve(config: RuntimeConfig) -> int:
         loop.add_signal_handler(number, on_signal)
     background = [
         asyncio.create_task(
-            _leave(server, service, terminating, config.drain_delay.total_seconds())
+            _leave(server, models, terminating, config.drain_delay.total_seconds())
         ),
         asyncio.create_task(
             endpoint.offer(
                 service.answers, config.host, config.answers_port, config.answers_token_file
             )
         ),
-        loading := asyncio.create_task(loader.load(config, service, stop)),
+        loading := asyncio.create_task(models.start()),
     ]
     exit_code = 0
 
@@ -122,13 +116,13 @@ async def serve(config: RuntimeConfig) -> int:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        service.close()
+        await models.close()
     return exit_code
 
 
-def _make_server(config: RuntimeConfig, service: InferenceService) -> DrainingServer:
+def _make_server(config: RuntimeConfig, models: Models) -> DrainingServer:
     drain_seconds = config.drain_timeout.total_seconds()
-    predictor = Predictor(service)
+    predictor = Predictor(models)
     http: dict[str, Any] = {"http": hotlane.protocol_class(predictor)} if config.hot_lane else {}
     settings = uvicorn_config(
         create_app(config, predictor),
@@ -138,22 +132,21 @@ def _make_server(config: RuntimeConfig, service: InferenceService) -> DrainingSe
         timeout_keep_alive=GATEWAY_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
-    return DrainingServer(settings, service, drain_seconds)
+    return DrainingServer(settings, models, drain_seconds)
 
 
 async def _leave(
     server: DrainingServer,
-    service: InferenceService,
+    models: Models,
     terminating: asyncio.Event,
     delay_seconds: float,
 ) -> None:
     await terminating.wait()
     _log.info("told to stop", extra={"drain_delay_seconds": delay_seconds})
-    if service.ready:
-        service.terminate()
+    was_ready = models.primary.ready
+    models.terminate()
+    if was_ready:  # else nobody was sent here yet
         await asyncio.sleep(delay_seconds)
-    else:
-        service.terminate()  # nobody was sent here yet
     server.should_exit = True
 
 

@@ -13,6 +13,7 @@ callers that have a task anyway.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_api.runtime_config import RuntimeConfig
@@ -23,6 +24,7 @@ from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
 from canarium_runtime.lifecycle import ANSWERING, Event, Lifecycle, ModelState
 from canarium_runtime.metrics import Metrics
+from canarium_runtime.parking import Parking, Resume
 from canarium_runtime.shadow.answers import AnswerLog
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ STATUS_OF_KIND: dict[ErrorKind, PredictionStatus] = {
     ErrorKind.INTERNAL: PredictionStatus.ERROR,
 }
 """How a failure counts; every other kind is the client's mistake."""
+_LOADABLE = frozenset({ModelState.UNLOADED, ModelState.LOADING, ModelState.WARMING})
+_UNLOAD_POLL_SECONDS = 0.01
 _MEASURED = frozenset({PredictionStatus.ERROR, PredictionStatus.TIMEOUT})
 """Refusals are quick: among the latencies they would make an overloaded server look fast."""
 
@@ -117,6 +121,11 @@ class InferenceService:
         self._answering = False
         self.leaving = False
         """Whether clients are asked to connect anew, elsewhere."""
+        self.on_demand: Callable[[], object] | None = None
+        """Begins to load the model, where it is loaded only when somebody asks for it."""
+        self.used_at = 0.0
+        """Instant of `time.monotonic()` of the last request."""
+        self._parking = Parking()
         metrics.queue_length = lambda: self.waiting
 
     @property
@@ -134,6 +143,16 @@ class InferenceService:
     def ready(self) -> bool:
         """Whether traffic should be sent here."""
         return self.lifecycle.state is ModelState.READY
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are under way."""
+        return self.metrics.inflight > 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """About how much memory the loaded model takes; 0: none is loaded."""
+        return 0 if self._backend is None else self._backend.memory_bytes
 
     @property
     def waiting(self) -> int:
@@ -164,6 +183,36 @@ class InferenceService:
         if report.seconds_per_run is not None:
             self._batcher.placement.observe(report.seconds_per_run)
         self.lifecycle.advance(Event.WARMED)
+        self._parking.release()
+
+    def fail(self, reason: str) -> None:
+        """Note that the model cannot be loaded, and tell those who wait for it."""
+        if self.lifecycle.allows(Event.FAILED):
+            self.lifecycle.advance(Event.FAILED, reason)
+        self._parking.release(self._not_answering())
+
+    async def unload(self, reason: str) -> None:
+        """Take the model out of service and free it, when the requests under way are answered."""
+        self.lifecycle.advance(Event.UNLOAD, reason)
+        while self.busy:  # noqa: ASYNC110 - bounded by the request timeout; nothing tells of the last answer
+            await asyncio.sleep(_UNLOAD_POLL_SECONDS)
+        batcher, backend = self._batcher, self._backend
+        self._batcher = self._backend = None
+        if batcher is not None:
+            batcher.close()
+        if backend is not None:
+            backend.close()
+
+    def when_ready(self, prediction: Prediction, resume: Resume) -> None:
+        """Go on with an admitted request at once, or when its model is loaded."""
+        if self._answering:
+            resume(None)
+        else:
+            self._parking.add(resume, prediction.deadline)
+
+    def forget(self, resume: Resume) -> None:
+        """Undo `when_ready` for a request that nobody waits for."""
+        self._parking.remove(resume)
 
     def admit(self, request_id: str = "", timeout_seconds: float | None = None) -> Prediction:
         """Let a request in, before its body is read, or refuse it.
@@ -176,10 +225,10 @@ class InferenceService:
             ServingError: NOT_READY, STOPPING or QUEUE_FULL; counted already.
         """
         error: ServingError | None = None
-        if not self._answering:
-            error = self._not_answering()
-        elif self.metrics.inflight >= self._max_inflight:
+        if self.metrics.inflight >= self._max_inflight:
             error = QueueFullError(self._max_inflight)
+        elif not self._answering and not self._begin_loading():
+            error = self._not_answering()
         if error is not None:
             self.metrics.failed[status_of(error)] += 1
             raise error
@@ -187,7 +236,9 @@ class InferenceService:
         patience = self.request_timeout_seconds
         if timeout_seconds is not None and timeout_seconds < patience:
             patience = timeout_seconds
-        return Prediction(self, request_id, patience)
+        prediction = Prediction(self, request_id, patience)
+        self.used_at = prediction.arrived_at
+        return prediction
 
     def leave(self, error: BaseException | None, seconds: float) -> None:
         """Count a request that was let in, by how it ended."""
@@ -260,10 +311,18 @@ class InferenceService:
 
     def close(self) -> None:
         """Drop what waits and free the model."""
+        self._parking.release(self._not_answering())
         if self._batcher is not None:
             self._batcher.close()
         if self._backend is not None:
             self._backend.close()
+
+    def _begin_loading(self) -> bool:
+        """Whether a request may wait for the model, which is then being loaded."""
+        if self.on_demand is None or self.lifecycle.state not in _LOADABLE:
+            return False
+        self.on_demand()
+        return True
 
     def _not_answering(self) -> ServingError:
         state = self.lifecycle.state

@@ -17,7 +17,7 @@ from canarium_runtime.backends.base import Array, BackendError, Dimension, Model
 from canarium_runtime.batching.batcher import Batcher
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ServingError
-from canarium_runtime.metrics import Metrics
+from canarium_runtime.models import Models
 from canarium_runtime.service import InferenceService
 from canarium_runtime.warmup import Report
 
@@ -51,6 +51,7 @@ class FakeBackend:
     """
 
     compute_bound = False
+    memory_bytes = 1000
 
     def __init__(
         self,
@@ -110,27 +111,29 @@ async def run_batched(
     return outcome.arrays
 
 
-def make_service(
+def make_models(
     backend: FakeBackend | None = None, *, serving: bool = True, **settings: Any
-) -> InferenceService:
-    """Make a service around a backend. Call on the event loop.
+) -> Models:
+    """Make the models of a server with one, around a backend. Call on the event loop.
 
     Args:
         backend: default: a fresh `FakeBackend`.
         serving: False leaves it loading.
         settings: fields of `RuntimeConfig`.
     """
-    config = RuntimeConfig(
-        **{"model_uri": "file:///m.onnx", "model_version": "7", "revision": "r1", **settings}
-    )
-    metrics = Metrics(
-        deployment=config.deployment, model_version=config.model_version, revision=config.revision
-    )
-    service = InferenceService(config, metrics)
+    values = {"model_uri": "file:///m.onnx", "model_version": "7", "revision": "r1", **settings}
+    models = Models(RuntimeConfig(**values))
     if serving:
-        service.begin_warming()
-        service.serve(backend or FakeBackend(), Report())
-    return service
+        models.primary.begin_warming()
+        models.primary.serve(backend or FakeBackend(), Report())
+    return models
+
+
+def make_service(
+    backend: FakeBackend | None = None, *, serving: bool = True, **settings: Any
+) -> InferenceService:
+    """Make a service around a backend; see `make_models`."""
+    return make_models(backend, serving=serving, **settings).primary
 
 
 def write_model(

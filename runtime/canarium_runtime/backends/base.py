@@ -96,6 +96,11 @@ class Backend(Protocol):
         """
         ...
 
+    @property
+    def memory_bytes(self) -> int:
+        """About how much memory the model takes, as far as the backend can tell."""
+        ...
+
     def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Sequence[Array]:
         """Run the model once.
 

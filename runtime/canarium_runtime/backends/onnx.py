@@ -39,8 +39,9 @@ class OnnxBackend:
     compute_bound = True
     """On the CPU, where the calling thread is one of those that compute."""
 
-    def __init__(self, session: Any, spec: ModelSpec) -> None:
+    def __init__(self, session: Any, spec: ModelSpec, memory_bytes: int) -> None:
         self.spec = spec
+        self.memory_bytes = memory_bytes
         self._session = session
 
     def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Sequence[Array]:
@@ -80,7 +81,8 @@ def open_onnx(path: Path, threads: int) -> OnnxBackend:
         why = str(error).rstrip(".")
         msg = f"ONNX Runtime cannot open the model: {why}. Check that the file is a complete ONNX model."
         raise LoadError("ModelUnreadable", msg, permanent=True) from error
-    return OnnxBackend(session, _spec_of(session))
+    # The weights, which dominate; arenas grow with use.
+    return OnnxBackend(session, _spec_of(session), path.stat().st_size)
 
 
 def _spec_of(session: Any) -> ModelSpec:

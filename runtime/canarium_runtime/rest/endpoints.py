@@ -4,13 +4,12 @@ import asyncio
 
 from starlette.types import Receive, Scope
 
-from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.models import Models
 from canarium_runtime.rest import http
 from canarium_runtime.rest.codec import Identity
 from canarium_runtime.rest.exchange import Exchange, Reply, Route, client_gone, refusal
 from canarium_runtime.rest.plain import PredictCodec
 from canarium_runtime.rest.v2 import V2Codec
-from canarium_runtime.service import InferenceService
 
 ON_LOST = "canarium.on_lost"
 """Key of an ASGI scope: what to call when the connection is lost. An extension of our own server's, as ASGI tells an
@@ -18,24 +17,27 @@ application of that only while it waits for a message."""
 
 
 class Predictor:
-    """Answers prediction requests of both protocols.
+    """Answers prediction requests of both protocols, for all models of the server.
 
     Args:
-        service: the model.
+        models: which there are.
     """
 
-    def __init__(self, service: InferenceService) -> None:
-        self.service = service
-        config = service.config
+    def __init__(self, models: Models) -> None:
+        self.models = models
+        self.service = models.primary
+        config = models.config
         self.identity = Identity(config.model_name, config.model_version, config.revision)
-        model = f"/v2/models/{config.model_name}"
-        v2 = Route(service, self.identity, V2Codec)
         self.routes: dict[str, Route] = {
-            "/predict": Route(service, self.identity, PredictCodec),
-            f"{model}/infer": v2,
-            f"{model}/versions/{config.model_version}/infer": v2,
+            "/predict": Route(models.primary, self.identity, PredictCodec)
         }
         """Route by path: the hot paths."""
+        for name, versions in models.names().items():
+            for version in versions:
+                identity = Identity(name, version, config.revision)
+                route = Route(models.get(name, version), identity, V2Codec)
+                self.routes[f"/v2/models/{name}/versions/{version}/infer"] = route
+                self.routes.setdefault(f"/v2/models/{name}/infer", route)
         self.max_body_bytes = config.max_body_bytes
         self.revision = (http.REVISION, config.revision.encode())
         self._bodies = http.BodyReader(config.max_body_bytes)
@@ -86,17 +88,3 @@ class Predictor:
         if self.leaving:
             headers.append((b"connection", b"close"))
         return headers
-
-    def check_model(self, name: str, version: str | None) -> None:
-        """Refuse a model or version that is not here.
-
-        Raises:
-            ServingError: NOT_FOUND.
-        """
-        identity = self.identity
-        if name != identity.model_name:
-            message = f"no model {name!r} here; there is {identity.model_name!r}"
-            raise ServingError(ErrorKind.NOT_FOUND, message)
-        if version not in {None, identity.model_version}:
-            message = f"model {name!r} has no version {version!r} here; there is {identity.model_version!r}"
-            raise ServingError(ErrorKind.NOT_FOUND, message)

@@ -125,12 +125,20 @@ class Exchange:
         prediction = self._prediction
         assert prediction is not None  # noqa: S101 - for the type checker
         self._body = body
+        self._route.service.when_ready(prediction, self._run)
+
+    def _run(self, error: ServingError | None) -> None:
+        prediction, body = self._prediction, self._body
+        assert prediction is not None and body is not None  # noqa: S101, PT018 - for the type checker
+        if error is not None:
+            self.fail(error)
+            return
         try:
             call = self._route.codec.decode(body, self._head.json_bytes)
             self._call = call
             prediction.run(call.inputs, self._settled)
-        except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
-            self.fail(error)
+        except Exception as failure:  # noqa: BLE001 - a client never sees a stack trace
+            self.fail(failure)
 
     def fail(self, error: Exception) -> None:
         """Answer with the reason why there is no prediction."""
@@ -144,6 +152,7 @@ class Exchange:
         """Give up: the client closed the connection, and what was done for it is not needed."""
         if self._prediction is not None:
             self._prediction.cancel()
+            self._route.service.forget(self._run)
             self._close(client_gone())
 
     def _settled(self, outcome: Outputs | ServingError) -> None:

@@ -94,34 +94,34 @@ def _add_health(router: APIRouter, predictor: Predictor) -> None:
     @router.get("/health", tags=["health"])
     async def report() -> Response:
         """Give each check with its status and reason."""
-        healthy, document = health.report(service)
+        healthy, document = health.report(predictor.models)
         return reply(document, 200 if healthy else 503)
 
     @router.get("/metrics", tags=["health"])
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(service.metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
+        return Response(predictor.models.render(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
 def _add_models(router: APIRouter, predictor: Predictor, version: str) -> None:
-    service = predictor.service
-    identity = predictor.identity
+    models = predictor.models
 
     @router.get("/v2", tags=["v2"])
     async def server() -> Response:
         """Server metadata."""
-        return reply({"name": SERVER_NAME, "version": version, "extensions": []})
+        extensions = ["binary_tensor_data"]
+        return reply({"name": SERVER_NAME, "version": version, "extensions": extensions})
 
     @router.get("/v2/models/{name}", tags=["v2"], responses=_REFUSALS)
     @router.get("/v2/models/{name}/versions/{model_version}", tags=["v2"], responses=_REFUSALS)
     async def model(name: str, model_version: str | None = None) -> Response:
         """Model metadata, as the model itself declares it."""
-        predictor.check_model(name, model_version)
+        service = models.get(name, model_version)
         spec = service.spec
         return reply(
             {
-                "name": identity.model_name,
-                "versions": [identity.model_version],
+                "name": name,
+                "versions": models.names()[name],
                 "platform": spec.platform,
                 "inputs": [
                     {"name": t.name, "datatype": t.datatype, "shape": t.wire_shape}
@@ -140,10 +140,8 @@ def _add_models(router: APIRouter, predictor: Predictor, version: str) -> None:
     )
     async def model_ready(name: str, model_version: str | None = None) -> Response:
         """Tell whether the model is ready."""
-        predictor.check_model(name, model_version)
-        return reply(
-            {"name": identity.model_name, "ready": service.ready}, 200 if service.ready else 503
-        )
+        ready = models.get(name, model_version).ready
+        return reply({"name": name, "ready": ready}, 200 if ready else 503)
 
 
 def _add_predictions(router: APIRouter, predictor: Predictor) -> None:
@@ -151,7 +149,6 @@ def _add_predictions(router: APIRouter, predictor: Predictor) -> None:
         return response(await predictor.answer(route, request.scope, request.receive))
 
     predict_route = predictor.routes["/predict"]
-    v2_route = next(r for path, r in predictor.routes.items() if path != "/predict")
 
     @router.post(
         "/predict", tags=["predict"], **_body_of(schemas.PredictRequest, schemas.PredictResponse)
@@ -166,8 +163,9 @@ def _add_predictions(router: APIRouter, predictor: Predictor) -> None:
     @router.post("/v2/models/{name}/versions/{model_version}/infer", tags=["v2"], **v2)
     async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
         """Predict by the Open Inference Protocol V2."""
-        predictor.check_model(name, model_version)
-        return await run(v2_route, request)
+        predictor.models.get(name, model_version)
+        versions = f"/versions/{model_version}" if model_version else ""
+        return await run(predictor.routes[f"/v2/models/{name}{versions}/infer"], request)
 
 
 def add_error_handlers(app: FastAPI, predictor: Predictor) -> None:

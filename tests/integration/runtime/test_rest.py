@@ -14,9 +14,9 @@ from starlette.types import Message
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.app import create_app
 from canarium_runtime.errors import ServingError
+from canarium_runtime.models import Models
 from canarium_runtime.rest.endpoints import Predictor
-from canarium_runtime.service import InferenceService
-from canarium_runtime.testing import FakeBackend, make_service, model_spec, tensor
+from canarium_runtime.testing import FakeBackend, make_models, make_service, model_spec, tensor
 
 INFER = "/v2/models/fraud/infer"
 ROW = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
@@ -26,11 +26,10 @@ PLAIN = {"inputs": {"x": [[1, 2], [3, 4]]}}
 class World:
     """A service, its backend and a client."""
 
-    def __init__(
-        self, backend: FakeBackend, service: InferenceService, client: httpx.AsyncClient
-    ) -> None:
+    def __init__(self, backend: FakeBackend, models: Models, client: httpx.AsyncClient) -> None:
         self.backend = backend
-        self.service = service
+        self.models = models
+        self.service = models.primary
         self.client = client
 
     def counted(self) -> dict[str, int]:
@@ -41,10 +40,11 @@ class World:
 @asynccontextmanager
 async def world(backend: FakeBackend | None = None, **settings: Any) -> AsyncIterator[World]:
     backend = backend or FakeBackend()
-    service = make_service(backend, **{"model_name": "fraud", **settings})
-    transport = httpx.ASGITransport(create_app(service.config, Predictor(service)))
+    models = make_models(backend, **{"model_name": "fraud", **settings})
+    service = models.primary
+    transport = httpx.ASGITransport(create_app(service.config, Predictor(models)))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-        yield World(backend, service, client)
+        yield World(backend, models, client)
     service.close()
 
 
@@ -453,7 +453,7 @@ async def test_a_routed_prediction_is_the_same_as_the_fast_one() -> None:
     async with world() as w:
         body = b'{"instances": [[1, 2]]}'
         messages = await _asgi(
-            create_app(w.service.config, Predictor(w.service))._app, "/predict", [body]
+            create_app(w.service.config, Predictor(w.models))._app, "/predict", [body]
         )  # type: ignore[arg-type]
         assert messages[0]["status"] == 200
         assert (b"x-canarium-revision", b"r1") in messages[0]["headers"]
@@ -463,7 +463,7 @@ async def test_a_routed_prediction_is_the_same_as_the_fast_one() -> None:
 async def test_a_body_that_does_not_come_is_given_up() -> None:
     """A slow client does not hold a place for ever: 408 after the request timeout."""
     async with world(request_timeout="10ms") as w:
-        app = create_app(w.service.config, Predictor(w.service))
+        app = create_app(w.service.config, Predictor(w.models))
         messages = await _asgi(app, "/predict", [b'{"inst', None])
         assert messages[0]["status"] == 408
         assert w.counted() == {"invalid": 1}
@@ -473,7 +473,7 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
 async def test_a_client_that_leaves_is_its_own_mistake() -> None:
     """A connection closed in mid-body is no failure of the model."""
     async with world() as w:
-        app = create_app(w.service.config, Predictor(w.service))
+        app = create_app(w.service.config, Predictor(w.models))
         await _asgi(app, "/predict", [b"{"], then={"type": "http.disconnect"})
         assert w.counted() == {"invalid": 1}
 
@@ -481,7 +481,7 @@ async def test_a_client_that_leaves_is_its_own_mistake() -> None:
 async def test_a_cancelled_body_read_stays_cancelled() -> None:
     """Only the deadline turns a cancellation into an answer."""
     async with world() as w:
-        app = create_app(w.service.config, Predictor(w.service))
+        app = create_app(w.service.config, Predictor(w.models))
         task = asyncio.create_task(_asgi(app, "/predict", [None]))
         await _until(lambda: w.service.metrics.inflight == 1)
         task.cancel()

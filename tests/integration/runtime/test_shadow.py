@@ -23,7 +23,7 @@ from canarium_runtime.shadow.answers import AnswerLog
 from canarium_runtime.shadow.comparer import Comparer, next_share
 from canarium_runtime.shadow.endpoint import AnswersEndpoint
 from canarium_runtime.shadow.records import Answer
-from canarium_runtime.testing import FakeBackend, make_service
+from canarium_runtime.testing import FakeBackend, make_models
 
 INFER = "/v2/models/model/infer"
 V2_ROW = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
@@ -35,9 +35,10 @@ class Pod:
     """A server, and the port where it offers its answers."""
 
     def __init__(self, backend: FakeBackend | None = None) -> None:
-        self.service: InferenceService = make_service(backend or FakeBackend())
+        models = make_models(backend or FakeBackend())
+        self.service: InferenceService = models.primary
         self.endpoint = AnswersEndpoint(self.service.answers, None)
-        app = create_app(self.service.config, Predictor(self.service))
+        app = create_app(self.service.config, Predictor(models))
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://server"
         )

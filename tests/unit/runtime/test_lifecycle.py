@@ -14,6 +14,7 @@ from canarium_runtime.lifecycle import (
 )
 
 PATHS: dict[ModelState, list[Event]] = {
+    ModelState.UNLOADED: [Event.UNLOAD],
     ModelState.LOADING: [],
     ModelState.WARMING: [Event.LOADED],
     ModelState.READY: [Event.LOADED, Event.WARMED],
@@ -51,7 +52,7 @@ def test_only_ready_and_draining_answer() -> None:
     assert {ModelState.READY, ModelState.DRAINING} == ANSWERING
 
 
-def test_ready_is_never_reached_again() -> None:
-    """From draining, stopping and failed no path leads back."""
-    reached = {ModelState.DRAINING, ModelState.STOPPING, ModelState.FAILED}
+def test_who_leaves_never_comes_back() -> None:
+    """From draining and stopping no path leads back."""
+    reached = {ModelState.DRAINING, ModelState.STOPPING}
     assert all(target in reached for state in reached for target in TRANSITIONS[state].values())

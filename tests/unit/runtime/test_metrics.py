@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from canarium_api import metric_names as names
 from canarium_api.metric_names import PredictionStatus
-from canarium_runtime.metrics import Histogram, Metrics
+from canarium_runtime.metrics import Histogram, Metrics, render
 
 IDENTITY = {"deployment": "ml/fraud", "model_version": "7", "revision": "r1"}
 
@@ -13,7 +13,7 @@ IDENTITY = {"deployment": "ml/fraud", "model_version": "7", "revision": "r1"}
 def scrape(metrics: Metrics) -> dict[tuple[str, str], float]:
     """Samples by name and the label that tells them apart; checks the identity labels on the way."""
     found = {}
-    for family in text_string_to_metric_families(metrics.render().decode()):
+    for family in text_string_to_metric_families(render([metrics]).decode()):
         for sample in family.samples:
             if sample.name.startswith("ml_"):
                 assert {k: sample.labels[k] for k in IDENTITY} == IDENTITY
@@ -86,3 +86,18 @@ def test_buckets_are_cumulative(value: float, counts: list[int]) -> None:
     assert [c for _, c in buckets] == counts
     assert [b for b, _ in buckets] == ["1.0", "2.0", "+Inf"]
     assert total == value
+
+
+def test_several_models_share_a_family_and_not_a_series() -> None:
+    """Each name is declared once, and each model keeps its own numbers."""
+    first, second = Metrics(**IDENTITY), Metrics(**{**IDENTITY, "model_version": "other:1"})
+    first.succeeded, second.succeeded = 3, 5
+    text = render([first, second]).decode()
+    assert text.count(f"# TYPE {names.PREDICTIONS_TOTAL} ") == 1
+    found = {
+        sample.labels["model_version"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == names.PREDICTIONS_TOTAL and sample.labels["status"] == "success"
+    }
+    assert found == {"7": 3, "other:1": 5}

@@ -15,13 +15,13 @@ from canarium_runtime.errors import ErrorKind, QueueFullError, invalid
 from canarium_runtime.logs import JsonFormatter
 from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body
 from canarium_runtime.service import status_of
-from canarium_runtime.testing import make_service
+from canarium_runtime.testing import make_models
 
 
 async def test_health_names_each_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ready server with room passes."""
     monkeypatch.setattr(cgroup, "memory_bytes", lambda: (50 << 20, 100 << 20))
-    healthy, document = health.report(make_service())
+    healthy, document = health.report(make_models())
     assert healthy
     assert document["status"] == "pass"
     assert document["checks"]["memory"] == {"status": "pass", "reason": "50 of 100 MiB used"}
@@ -30,7 +30,7 @@ async def test_health_names_each_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_health_fails_while_loading() -> None:
     """The reason is the state's."""
-    healthy, document = health.report(make_service(serving=False))
+    healthy, document = health.report(make_models(serving=False))
     assert not healthy
     assert document["checks"]["model"] == {
         "status": "fail",
@@ -41,11 +41,12 @@ async def test_health_fails_while_loading() -> None:
 async def test_health_warns_of_memory_and_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly full is a warning, full is a failure."""
     monkeypatch.setattr(cgroup, "memory_bytes", lambda: (95, 100))
-    service = make_service(queue_size=10)
-    assert health.report(service)[1]["status"] == "warn"
+    models = make_models(queue_size=10)
+    service = models.primary
+    assert health.report(models)[1]["status"] == "warn"
     for waiting, status in ((7, "pass"), (8, "warn"), (10, "fail")):
         monkeypatch.setattr(type(service), "waiting", waiting)
-        assert health.report(service)[1]["checks"]["queue"]["status"] == status
+        assert health.report(models)[1]["checks"]["queue"]["status"] == status
 
 
 def record(**extra: object) -> logging.LogRecord:

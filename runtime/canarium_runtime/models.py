@@ -1,0 +1,226 @@
+"""All models of one server: which there are, which are loaded, and who makes room for whom.
+
+The first is the server's own: `/predict` is its, and the server is ready when it is. Others are listed in
+`RuntimeConfig.models`. Each has a queue, workers and counts of its own, so that a busy or a broken one does not keep
+the others; the operating system shares the processors among their threads.
+
+Without a bound for memory, all are loaded at the start. With one, another than the first is loaded when somebody asks
+for it, and the least recently used ones that nobody uses just now are unloaded to make room. Requests for a model that
+is being loaded wait for it. Loading and unloading happen in threads: other models answer meanwhile.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from canarium_api.runtime_config import RuntimeConfig
+from canarium_runtime import loader
+from canarium_runtime.errors import ErrorKind, LoadError, ServingError
+from canarium_runtime.lifecycle import Event, ModelState
+from canarium_runtime.metrics import Metrics, render
+from canarium_runtime.service import InferenceService
+
+_log = logging.getLogger(__name__)
+
+Load = Callable[[RuntimeConfig, InferenceService, threading.Event], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One line of the repository's index."""
+
+    name: str
+    version: str
+    state: ModelState
+    reason: str
+
+
+class Models:
+    """See the module. Call on the event loop.
+
+    Args:
+        config: settings; those of each other model are made from it.
+        load: puts a model into service; replaced in tests.
+    """
+
+    def __init__(self, config: RuntimeConfig, load: Load = loader.load) -> None:
+        self.config = config
+        self._load = load
+        self.stop = threading.Event()
+        """When set, loading is given up."""
+        self.primary = _make_service(config, config.model_version)
+        self._services: dict[tuple[str, str], InferenceService] = {
+            (config.model_name, config.model_version): self.primary
+        }
+        for entry in config.models:
+            own = config.model_copy(
+                update={
+                    "model_name": entry.name,
+                    "model_version": entry.version,
+                    "model_uri": entry.uri,
+                    "model_sha256": entry.sha256,
+                    "model_format": entry.format,
+                    "models": (),
+                }
+            )
+            service = _make_service(own, f"{entry.name}:{entry.version}")
+            self._services[entry.name, entry.version] = service
+            if config.model_memory_bytes:
+                service.lifecycle.advance(Event.UNLOAD, "it is loaded when somebody asks for it")
+                service.on_demand = lambda key=(entry.name, entry.version): self._fetch(key)
+        self._loading: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def __iter__(self) -> Iterator[InferenceService]:
+        return iter(self._services.values())
+
+    def names(self) -> dict[str, list[str]]:
+        """Versions by name of model, in the order in which they were listed."""
+        found: dict[str, list[str]] = {}
+        for name, version in self._services:
+            found.setdefault(name, []).append(version)
+        return found
+
+    def get(self, name: str, version: str | None = None) -> InferenceService:
+        """Give a model; without a version the first that is listed.
+
+        Raises:
+            ServingError: NOT_FOUND.
+        """
+        versions = self.names()
+        if name not in versions:
+            message = f"no model {name!r} here; there is {', '.join(map(repr, versions))}"
+            raise ServingError(ErrorKind.NOT_FOUND, message)
+        found = self._services.get((name, versions[name][0] if version is None else version))
+        if found is None:
+            message = (
+                f"model {name!r} has no version {version!r} here; "
+                f"there is {', '.join(map(repr, versions[name]))}"
+            )
+            raise ServingError(ErrorKind.NOT_FOUND, message)
+        return found
+
+    def index(self) -> list[ModelStatus]:
+        """Tell how each model stands."""
+        return [
+            ModelStatus(name, version, s.lifecycle.state, s.lifecycle.reason)
+            for (name, version), s in self._services.items()
+        ]
+
+    async def start(self) -> None:
+        """Load what is wanted from the start; ends when the first model is in service.
+
+        A failure of another model is its own: it says so in the index and in /health.
+
+        Raises:
+            LoadError: the first model cannot be served.
+            Stopped: loading was given up.
+        """
+        await self._load(self.config, self.primary, self.stop)
+        for key, service in self._services.items():
+            if service is not self.primary and service.on_demand is None:
+                self._fetch(key)
+
+    async def load(self, name: str, version: str | None = None) -> None:
+        """Load a model that is not loaded.
+
+        Raises:
+            ServingError: NOT_FOUND, or NOT_READY with the reason why it cannot be loaded.
+        """
+        service = self.get(name, version)
+        key = (service.config.model_name, service.config.model_version)
+        if service.ready:
+            return
+        await asyncio.shield(self._fetch(key))
+        if not service.ready:
+            raise ServingError(ErrorKind.NOT_READY, f"model {name!r}: {service.lifecycle.reason}")
+
+    async def unload(self, name: str, version: str | None = None) -> None:
+        """Unload a model; requests under way are answered first. Of one that is not loaded: nothing.
+
+        Raises:
+            ServingError: NOT_FOUND.
+        """
+        service = self.get(name, version)
+        if service.ready:
+            await service.unload("unloaded by request")
+
+    def terminate(self) -> None:
+        """Stop being ready, and go on answering."""
+        for service in self:
+            service.terminate()
+
+    def refuse(self) -> None:
+        """Refuse from now on; requests under way go on."""
+        for service in self:
+            service.stop()
+
+    def render(self) -> bytes:
+        """All series of all models in Prometheus' text format."""
+        return render([service.metrics for service in self])
+
+    async def close(self) -> None:
+        """Give up loading, drop what waits and free all models."""
+        self.stop.set()
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for service in self:
+            service.close()
+
+    def _fetch(self, key: tuple[str, str]) -> asyncio.Task[None]:
+        """Begin to load a model, unless that goes on already."""
+        task = self._loading.get(key)
+        if task is None or task.done():
+            task = self._loading[key] = asyncio.create_task(self._load_one(self._services[key]))
+        return task
+
+    async def _load_one(self, service: InferenceService) -> None:
+        if service.lifecycle.allows(Event.LOAD):
+            service.lifecycle.advance(Event.LOAD, "the model is being loaded")
+        try:
+            await self._load(service.config, service, self.stop)
+        except LoadError as error:
+            _log.error("a model cannot be loaded", extra={"failure": error.failure.model_dump()})
+            service.fail(error.failure.message)
+            return
+        except Exception:  # noqa: BLE001 - logged, and told to those who ask for it
+            _log.exception("loading a model failed in this server itself")
+            service.fail("loading failed in this server itself")
+            return
+        await self._make_room(service)
+
+    async def _make_room(self, newest: InferenceService) -> None:
+        """Unload least recently used models until the rest fit."""
+        bound = self.config.model_memory_bytes
+        if not bound:
+            return
+        while sum(s.memory_bytes for s in self) > bound:
+            idle = [
+                s
+                for s in self
+                if s.on_demand is not None and s is not newest and s.ready and not s.busy
+            ]
+            if not idle:
+                _log.warning(
+                    "the models in use need more memory than they may",
+                    extra={"bound_bytes": bound, "bytes": sum(s.memory_bytes for s in self)},
+                )
+                return
+            oldest = min(idle, key=lambda s: s.used_at)
+            _log.info(
+                "a model makes room for another",
+                extra={
+                    "unloaded": oldest.config.model_name,
+                    "idle_seconds": round(time.monotonic() - oldest.used_at, 1),
+                },
+            )
+            await oldest.unload("it made room for another; it is loaded again when somebody asks")
+
+
+def _make_service(config: RuntimeConfig, label: str) -> InferenceService:
+    metrics = Metrics(deployment=config.deployment, model_version=label, revision=config.revision)
+    return InferenceService(config, metrics)

@@ -1,0 +1,55 @@
+"""Requests for a model that is being fetched: they wait for it, each until its own deadline."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from canarium_runtime.errors import ErrorKind, ServingError
+
+Resume = Callable[[ServingError | None], None]
+"""Is called once, on the event loop: with None when the model is there, or with the reason why it will not be."""
+_SWEEP_SECONDS = 0.1
+
+
+class Parking:
+    """Waiting requests, in the order in which they came. Call on the event loop."""
+
+    def __init__(self) -> None:
+        self._parked: dict[Resume, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    def add(self, resume: Resume, deadline: float) -> None:
+        """Let a request wait.
+
+        Args:
+            resume: goes on with it; also the key for `remove`.
+            deadline: instant of `time.monotonic()` after which nobody wants the answer.
+        """
+        self._parked[resume] = deadline
+        self._watch()
+
+    def remove(self, resume: Resume) -> None:
+        """Forget a request that nobody waits for."""
+        self._parked.pop(resume, None)
+
+    def release(self, error: ServingError | None = None) -> None:
+        """Go on with all of them."""
+        parked, self._parked = self._parked, {}
+        for resume in parked:
+            resume(error)
+
+    def _watch(self) -> None:
+        if self._timer is None and self._parked:
+            self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        for resume in [r for r, deadline in self._parked.items() if deadline <= now]:
+            del self._parked[resume]
+            text = "the model was not loaded within the request timeout"
+            resume(ServingError(ErrorKind.DEADLINE, text))
+        self._watch()
