@@ -32,7 +32,15 @@ _NUMBERS: dict[str, tuple[str, type[Any]]] = {
     "INT32": ("i", np.int64),
 }
 """Datatypes that are read here: type of the parser's buffer, and its numpy name."""
-_NOT_COMMON = (ValueError, TypeError, KeyError, RuntimeError, IndexError, UnicodeDecodeError)
+_NOT_COMMON = (
+    ValueError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+)
 """What the parser and its elements raise for anything unexpected."""
 _PLAIN_DIMENSIONS = 2
 _MAX_FRAMES = 64

@@ -190,7 +190,9 @@ async def test_a_model_that_is_not_here_is_named(
 
 def test_a_model_that_is_listed_twice_is_a_wrong_setting() -> None:
     """The message names the setting and the model."""
-    with pytest.raises(ValueError, match=r"CANARIUM_MODELS names a model and version twice.*main 1"):
+    with pytest.raises(
+        ValueError, match=r"CANARIUM_MODELS names a model and version twice.*main 1"
+    ):
         RuntimeConfig(
             model_uri="file:///m.onnx",
             model_name="main",
