@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_api.runtime_config import RuntimeConfig
@@ -44,18 +45,24 @@ _MEASURED = frozenset({PredictionStatus.ERROR, PredictionStatus.TIMEOUT})
 """Refusals are quick: among the latencies they would make an overloaded server look fast."""
 
 
+Marks = dict[str, Any]
+"""What an answer says about how it came about, where that is out of the ordinary: `warnings`, `fallback`."""
+
+
 class Prediction:
     """One request on its way through the server, from its arrival to its answer, whatever door it came by.
 
     It holds a place in the server from `InferenceService.admit` on, until exactly one call of `close`.
     """
 
-    __slots__ = ("_open", "_service", "_ticket", "arrived_at", "deadline", "request_id")
+    __slots__ = ("_open", "_service", "_ticket", "arrived_at", "deadline", "marks", "request_id")
 
     def __init__(self, service: "InferenceService", request_id: str, patience: float) -> None:
         self._service = service
         self._ticket: Request | None = None
         self._open = True
+        self.marks: Marks | None = None
+        """What is out of the ordinary with its answer."""
         self.arrived_at = now = time.monotonic()
         self.deadline = now + patience
         """Instant of `time.monotonic()` after which nobody wants the answer."""

@@ -12,6 +12,7 @@ import orjson
 from canarium_runtime.backends.base import ModelSpec
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.service import Marks
 from canarium_runtime.validation import ValidatedInputs, malformed
 
 _MAX_ID = 256
@@ -53,8 +54,20 @@ class Codec(Protocol):
         """
         ...
 
-    def encode(self, call: Call, outputs: Outputs, request_id: str) -> tuple[bytes, int | None]:
-        """Write an answer: the body, and how much of it is JSON where binary data follows."""
+    def encode(
+        self, call: Call, outputs: Outputs, request_id: str, marks: Marks | None = None
+    ) -> tuple[bytes, int | None]:
+        """Write an answer.
+
+        Args:
+            call: the request.
+            outputs: its part of a run.
+            request_id: what it says where the client gave no id of its own.
+            marks: what is out of the ordinary with this answer.
+
+        Returns:
+            The body, and how much of it is JSON where binary data follows.
+        """
         ...
 
 

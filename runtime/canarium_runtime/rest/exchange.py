@@ -160,15 +160,15 @@ class Exchange:
             self.fail(outcome)
             return
         request_id = self._request_id
-        call = self._call
-        assert call is not None  # noqa: S101 - for the type checker
+        call, prediction = self._call, self._prediction
+        assert call is not None and prediction is not None  # noqa: S101, PT018 - for the type checker
         try:
-            payload, json_bytes = self._route.codec.encode(call, outcome, request_id)
+            payload, json_bytes = self._route.codec.encode(
+                call, outcome, request_id, prediction.marks
+            )
         except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
             self.fail(error)
             return
-        prediction = self._prediction
-        assert prediction is not None  # noqa: S101 - for the type checker
         prediction.close()
         if self._route.service.answers.recording:
             outputs = zip(call.inputs.outputs, outcome.arrays, strict=True)

@@ -10,6 +10,7 @@ from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest.codec import WRITE_ARRAYS, Call, Identity, load_object, read_id
 from canarium_runtime.rest.fast import FastReader
+from canarium_runtime.service import Marks
 from canarium_runtime.validation import RawTensor, describe, malformed, validate
 
 
@@ -48,7 +49,9 @@ class PredictCodec:
             error.client_id = client_id
             raise
 
-    def encode(self, call: Call, outputs: Outputs, request_id: str) -> tuple[bytes, int | None]:
+    def encode(
+        self, call: Call, outputs: Outputs, request_id: str, marks: Marks | None = None
+    ) -> tuple[bytes, int | None]:
         """Write an answer; see `Codec`."""
         datatypes = self._datatypes
         document = {
@@ -58,6 +61,7 @@ class PredictCodec:
             },
             **self._origin,
             "id": call.id or request_id,
+            **(marks or {}),
         }
         return orjson.dumps(document, option=WRITE_ARRAYS), None
 

@@ -18,6 +18,7 @@ from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest import binary
 from canarium_runtime.rest.codec import WRITE_ARRAYS, Call, Identity, load_object, read_id
 from canarium_runtime.rest.fast import FastReader
+from canarium_runtime.service import Marks
 from canarium_runtime.validation import RawTensor, describe, malformed, validate
 
 
@@ -73,13 +74,17 @@ class V2Codec:
             error.client_id = client_id
             raise
 
-    def encode(self, call: Call, outputs: Outputs, request_id: str) -> tuple[bytes, int | None]:
+    def encode(
+        self, call: Call, outputs: Outputs, request_id: str, marks: Marks | None = None
+    ) -> tuple[bytes, int | None]:
         """Write an inference response; see `Codec`.
 
         Put together from prepared pieces: a JSON writer for the whole document takes nearly twice as long. Of a run
         for many single rows the numbers are written once for all.
         """
         begin = self._begin + orjson.dumps(call.id or request_id)
+        if marks:
+            begin += b',"parameters":' + orjson.dumps(marks)
         if outputs.shares and not call.binary:
             rows: Any = outputs.run.texts.get(self)
             if rows is None:
