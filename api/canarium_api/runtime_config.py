@@ -2,11 +2,19 @@
 
 import json
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    model_validator,
+)
 
-from canarium_api.duration import Duration
+from canarium_api.duration import Duration, format_duration
 from canarium_api.environment import EnvironmentModel
 from canarium_api.v1alpha1 import ModelFormat
 
@@ -16,6 +24,17 @@ ANSWERS_PORT = 8081
 """Where pods offer their answers to the comparer of a shadow rollout; not a port of the Service that clients reach."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where the runtime leaves the reason when it cannot serve; the kubelet copies it to the pod's status."""
+
+MAX_MEMORY_TTL: Final = timedelta(minutes=5)
+"""An answer in a process' own memory cannot be taken back by anybody, so none stays longer."""
+CACHE_SCHEMES: Final = {
+    "cache_redis_url": ("redis://", "rediss://", "unix://"),
+    "cache_database_url": ("sqlite:///", "postgresql://"),
+}
+SecretUrl = Annotated[
+    SecretStr, PlainSerializer(lambda url: url.get_secret_value(), return_type=str)
+]
+"""May hold a password: shows in no repr and no message, only in `to_env`."""
 
 
 class ModelEntry(BaseModel):
@@ -100,6 +119,24 @@ class RuntimeConfig(EnvironmentModel):
     """For one whole download."""
     max_model_bytes: int = Field(default=16 * 1024**3, ge=1)
     """Largest artefact that is fetched."""
+    cache_memory_bytes: int = Field(default=0, ge=0)
+    """Most memory for answers that are kept in this process; 0: none are. Only for models that answer equal inputs
+    equally."""
+    cache_memory_ttl: Duration = MAX_MEMORY_TTL
+    """How long they are kept; at most 5m."""
+    cache_redis_url: SecretUrl | None = None
+    """Redis for answers: `redis://USER:PASSWORD@HOST:PORT/NUMBER`, `rediss://` with TLS, or `unix://PATH`. Default:
+    none."""
+    cache_redis_ttl: Duration = timedelta(hours=1)
+    """How long it keeps them."""
+    cache_database_url: SecretUrl | None = None
+    """Database for answers: `sqlite:////PATH`, or `postgresql://USER:PASSWORD@HOST:PORT/NAME`. Default: none."""
+    cache_database_ttl: Duration = timedelta(days=1)
+    """How long it keeps them."""
+    cache_database_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Most that the table of answers holds, those of all servers together."""
+    cache_timeout: Duration = timedelta(milliseconds=50)
+    """Longest time that a request waits for Redis, and again for the database, before it goes on without."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severity that is logged."""
 
@@ -118,6 +155,22 @@ class RuntimeConfig(EnvironmentModel):
             listed = ", ".join(f"{name} {version}" for name, version in sorted(twice))
             msg = f"{PREFIX}MODELS names a model and version twice, or that of {PREFIX}MODEL_NAME: {listed}"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _cache_fits(self) -> Self:
+        for name in ("cache_memory_ttl", "cache_redis_ttl", "cache_database_ttl", "cache_timeout"):
+            if getattr(self, name) <= timedelta(0):
+                msg = f"{PREFIX}{name.upper()} must be above 0: write a duration such as 30s"
+                raise ValueError(msg)
+        if self.cache_memory_ttl > MAX_MEMORY_TTL:
+            msg = f"{PREFIX}CACHE_MEMORY_TTL must be at most {format_duration(MAX_MEMORY_TTL)}: lower it"
+            raise ValueError(msg)
+        for name, schemes in CACHE_SCHEMES.items():
+            url = getattr(self, name)
+            if url is not None and not url.get_secret_value().startswith(schemes):
+                msg = f"{PREFIX}{name.upper()} must begin with {' or '.join(schemes)}"
+                raise ValueError(msg)
         return self
 
 

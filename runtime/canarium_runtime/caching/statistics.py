@@ -1,0 +1,48 @@
+"""What the cache has to tell: counts for `/metrics`, states for `/health`."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from canarium_runtime.metrics import Histogram
+
+
+class LevelName(StrEnum):
+    """The levels, in the order in which they are asked."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
+    DATABASE = "database"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelStatistics:
+    """One level since the start."""
+
+    name: LevelName
+    hits: int
+    misses: int
+    errors: int = 0
+    """Lookups and batches of writes that failed, took too long, or gave what is no answer."""
+    skipped: int = 0
+    """Lookups that did not ask the level, since it was cut out or busy."""
+    dropped: int = 0
+    """Answers that were not written: too large, too many at a time, or the level was cut out."""
+    entries: int | None = None
+    """Answers that it holds; None: not known."""
+    bytes: int | None = None
+    """What they take; None: not known."""
+    up: bool = True
+    """False: it is cut out, and asked again from time to time."""
+    reason: str = ""
+    """Why it is cut out."""
+    duration: Histogram | None = None
+    """Seconds of one lookup; None for the memory, which takes no time worth measuring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStatistics:
+    """The whole cache since the start."""
+
+    levels: tuple[LevelStatistics, ...]
+    joined: int
+    """Requests that shared the run of an equal one."""

@@ -1,0 +1,1 @@
+"""What keeps a failing neighbour from becoming a failing server."""
