@@ -1,5 +1,6 @@
 """What the services share: free ports, users without rights, and what happens where a program is missing."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -46,6 +47,17 @@ def accepts(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+def children_of(parent: int) -> list[int]:
+    """Find the processes that another one has started, and that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # pid (name) state ppid ...; the name may hold anything.
+            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+    return found
+
+
 class Service:
     """One process that can be killed, stalled and started again.
 
@@ -57,7 +69,11 @@ class Service:
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, ready: Callable[[], bool], user: int | None = None
+        self,
+        command: Sequence[str],
+        folder: Path,
+        ready: Callable[[], bool],
+        user: int | None = None,
     ) -> None:
         self._command = command
         self._folder = folder
@@ -86,9 +102,11 @@ class Service:
             time.sleep(0.01)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to it."""
+        """Send a signal to it and to all processes that it has started; PostgreSQL's have groups of their own."""
         assert self._process is not None
-        self._process.send_signal(number)
+        for process in (self._process.pid, *children_of(self._process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def kill(self) -> None:
         """End it without warning."""
@@ -112,11 +130,11 @@ class Service:
     def stop(self) -> None:
         """End it, whatever state it is in."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)
+            self.signal(signal.SIGCONT)
             self._process.send_signal(signal.SIGINT)
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self.signal(signal.SIGKILL)
                 self._process.wait(10)
         self._process = None

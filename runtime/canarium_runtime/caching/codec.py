@@ -21,7 +21,7 @@ from canarium_runtime.backends.base import DTYPES, Array
 
 FORMAT_VERSION: Final = 1
 _MAGIC: Final = b"CNRA"
-_HEAD: Final = struct.Struct("<4sBxHd16s")
+_HEAD: Final = struct.Struct("<4sHHd16s")
 _TENSOR: Final = struct.Struct("<BBxxxxxxQ")
 _MAX_TENSORS: Final = 4096
 _MAX_DIMENSIONS: Final = 32

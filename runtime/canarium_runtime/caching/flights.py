@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+
 class Abandoned:
     """What those who joined get when their leader gave up: join again; the first to do so leads."""
 

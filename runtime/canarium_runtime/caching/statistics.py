@@ -22,7 +22,7 @@ class LevelStatistics:
     hits: int
     misses: int
     errors: int = 0
-    """Lookups and batches of writes that failed, took too long, or gave what is no answer."""
+    """Lookups, batches of writes and sweeps that failed or took too long, and lookups that found what is no answer."""
     skipped: int = 0
     """Lookups that did not ask the level, since it was cut out or busy."""
     dropped: int = 0

@@ -238,7 +238,9 @@ async def test_a_lookup_of_many_keys_is_one_call(make_level: MakeLevel) -> None:
 async def test_what_is_wrong_is_said_without_the_password(port_of: str) -> None:
     """Nobody listens: the error tells so, and holds neither address nor password."""
     if port_of == "redis":
-        level: Level = RedisLevel("redis://u:hidden@127.0.0.1:1/0", connections=1, connect_seconds=1)
+        level: Level = RedisLevel(
+            "redis://u:hidden@127.0.0.1:1/0", connections=1, connect_seconds=1
+        )
     else:
         url = "postgresql://u:hidden@127.0.0.1:1/d"
         level = SqlLevel(url, max_bytes=1, connections=1, connect_seconds=1)
