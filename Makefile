@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := operator,runtime,onnx,cli,devcluster,demo
+EXTRAS := operator,runtime,onnx,cache,cli,devcluster,demo
 STAMP := $(VENV)/.installed
 PACKAGES := api/canarium_api operator/canarium_operator runtime/canarium_runtime cli/canarium_cli \
   devcluster/canarium_devcluster demo/canarium_demo
@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 .PHONY: setup system
 setup: $(STAMP) ## make .venv/ with everything in it
-system: $(STAMP) # Debian packages that the embedded cluster and the benchmarks need
+system: $(STAMP) # Debian packages that the embedded cluster, the tests and the benchmarks need
 	@$(BIN)/python -m canarium_devcluster system-packages
 
 # --- quick checks, in seconds
@@ -84,7 +84,7 @@ kills: ## end the operator 200 times at random moments of real rollouts; log and
 	@KILLS=$${KILLS:-200} $(MAKE) e2e ARGS='-k survive_kills'
 lifecycle: system ## tests of the embedded cluster itself: two at once, kill -9, nothing left behind
 	$(BIN)/pytest -v -m cluster tests/devcluster
-test: unit sim e2e lifecycle ## everything: quick tests, simulation, real cluster
+test: system unit sim e2e lifecycle ## everything: quick tests, simulation, real cluster
 ci: lint types arch verify isolate test ## what .ci/run runs
 demo: system ## watch a good version promoted and a bad one taken back
 	@$(BIN)/python -m canarium_demo $(ARGS)

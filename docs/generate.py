@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 
 from canarium_api import metric_names, router_config, runtime_config, shadow_config
 from canarium_api.conditions import ConditionType, Reason
+from canarium_api.metric_names import CacheLevel
 from canarium_api.router_config import RouterConfig
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_api.shadow_config import ShadowConfig
@@ -33,7 +34,9 @@ from canarium_operator import settings
 from canarium_operator.adapters import telemetry
 from canarium_operator.core.rollout.state import TRANSITIONS
 from canarium_operator.settings import OperatorSettings
-from canarium_runtime.metrics import Metrics
+from canarium_runtime.caching import exposition
+from canarium_runtime.caching.statistics import CacheStatistics, LevelStatistics
+from canarium_runtime.metrics import Histogram, Metrics
 from canarium_runtime.shadow.report import OutputReport, Report
 
 DOCS: Final = Path(__file__).parent
@@ -169,6 +172,11 @@ Upper bounds of the histograms' buckets:
 
 The standard `process_*` metrics of the server are there too.
 
+With a [cache](../howto/cache-answers.md) there are these as well. A lookup is counted in exactly one of hits, misses,
+errors and skipped.
+
+{_cache_metrics()}
+{enum_table(CacheLevel, "`level`")}
 ## Comparer
 
 The comparer of a [shadow rollout](../explanation/shadow.md). Every series carries `deployment`, and `revision` of the
@@ -199,7 +207,19 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _runtime_metrics() -> str:
-    metrics = Metrics(deployment="ns/name", model_version="1", revision="abc").collect()
+    return _identified(Metrics(deployment="ns/name", model_version="1", revision="abc").collect())
+
+
+def _cache_metrics() -> str:
+    level = LevelStatistics(
+        name=CacheLevel.DATABASE, hits=0, misses=0, entries=0, bytes=0, duration=Histogram((1,))
+    )
+    statistics = CacheStatistics(levels=(level,), joined=0)
+    return _identified(exposition.families(statistics, ("ns/name", "1", "abc")))
+
+
+def _identified(metrics: Iterable[Metric]) -> str:
+    """List metrics that all carry the identity labels."""
     implied = {*metric_names.IDENTITY_LABELS, "le"}
     return _metric_table(
         (metric, [n for s in metric.samples for n in s.labels if n not in implied])

@@ -18,8 +18,13 @@ HALVES = {
     ),
     "runtime": (
         "runtime,onnx",
-        ["canarium_api", "canarium_runtime.__main__", "canarium_runtime.backends.onnx"],
-        ["kopf", "kubernetes", "torch", "prometheus_api_client"],
+        [
+            "canarium_api",
+            "canarium_runtime.__main__",
+            "canarium_runtime.backends.onnx",
+            "canarium_runtime.caching",
+        ],
+        ["redis", "sqlalchemy", "kopf", "kubernetes", "torch", "prometheus_api_client"],
     ),
 }
 PROBE = """

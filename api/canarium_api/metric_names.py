@@ -18,6 +18,18 @@ QUEUE_LENGTH: Final = "ml_queue_length"
 MODEL_LOAD_SECONDS: Final = "ml_model_load_seconds"
 MODEL_READY: Final = "ml_model_ready"
 
+CACHE_HITS_TOTAL: Final = "ml_cache_hits_total"
+CACHE_MISSES_TOTAL: Final = "ml_cache_misses_total"
+CACHE_ERRORS_TOTAL: Final = "ml_cache_errors_total"
+CACHE_SKIPPED_TOTAL: Final = "ml_cache_skipped_total"
+CACHE_DROPPED_TOTAL: Final = "ml_cache_dropped_total"
+CACHE_ENTRIES: Final = "ml_cache_entries"
+CACHE_BYTES: Final = "ml_cache_bytes"
+CACHE_LEVEL_UP: Final = "ml_cache_level_up"
+CACHE_LOOKUP_DURATION_SECONDS: Final = "ml_cache_lookup_duration_seconds"
+CACHE_JOINED_TOTAL: Final = "ml_cache_joined_total"
+LEVEL_LABEL: Final = "level"
+
 DEPLOYMENT_LABEL: Final = "deployment"
 MODEL_VERSION_LABEL: Final = "model_version"
 REVISION_LABEL: Final = "revision"
@@ -38,6 +50,17 @@ class PredictionStatus(StrEnum):
     """Refused because the queue was full or the server was draining (429, 503)."""
     INVALID = "invalid"
     """The client's mistake (4xx); says nothing about the model, so the error rate leaves it out."""
+
+
+class CacheLevel(StrEnum):
+    """Where answers are kept; the value of the label `level`. The order is the one in which they are asked."""
+
+    MEMORY = "memory"
+    """In the pod's own memory."""
+    REDIS = "redis"
+    """In Redis."""
+    DATABASE = "database"
+    """In a database."""
 
 
 FAILED_STATUSES: Final = (

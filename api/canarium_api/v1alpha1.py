@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from canarium_api.base import ApiModel, rules
+from canarium_api.cache import CacheSpec
 from canarium_api.duration import Duration
 from canarium_api.patterns import MODEL_URI_PATTERN
 from canarium_api.quantity import Quantity
@@ -103,6 +104,8 @@ class ServingSpec(ApiModel):
     """Longest time from arrival to answer; after it, clients get 504."""
     max_body_size: Quantity = "16Mi"
     """Largest request body; above it, clients get 413."""
+    cache: CacheSpec | None = None
+    """Keep answers, and give equal requests the same one without running the model. Default: off."""
     drain_timeout: Duration = timedelta(seconds=30)
     """How long a pod that is being stopped may finish the requests it has taken."""
     image: str | None = Field(default=None, min_length=1, max_length=1024)

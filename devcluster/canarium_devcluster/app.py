@@ -235,7 +235,7 @@ def build(
 
 @app.command(name="system-packages")
 def system_packages() -> None:
-    """Install the Debian packages that a cluster needs, where this is possible."""
+    """Install the Debian packages that a cluster and the tests need, where this is possible."""
     with _workshop() as workshop:
         preflight.ensure_system_packages(workshop.progress.say)
 

@@ -25,9 +25,12 @@ MEMORY_BYTES = 4 * GIB
 # Tool -> Debian package; needed to run, and to build.
 _TO_RUN = {"iptables": "iptables", "mount": "mount"}
 _TO_BUILD = {"gcc": "gcc", "pkg-config": "pkg-config"}
+# Needed by tests alone: real services that they start by themselves.
+_TO_TEST = {"redis-server": "redis-server", "postgres": "postgresql"}
 _HEADERS = {"libseccomp": "libseccomp-dev"}  # pkg-config name -> package
 _NETWORK_SECONDS = 25.0
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # not on every root's PATH
+_POSTGRESQL = "/usr/lib/postgresql"  # Debian keeps each version's programs below it, off the PATH
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,9 +139,13 @@ def _space(probes: Probes, *, must_build: bool, cache: Path, state: Path) -> Ite
         )
 
 
-def missing_packages(probes: Probes, *, must_build: bool) -> list[str]:
+def missing_packages(probes: Probes, *, must_build: bool, for_tests: bool = False) -> list[str]:
     """Debian packages that must be installed."""
-    tools = {**_TO_RUN, **(_TO_BUILD if must_build else {})}
+    tools = {
+        **_TO_RUN,
+        **(_TO_BUILD if must_build else {}),
+        **(_TO_TEST if for_tests else {}),
+    }
     missing = {package for tool, package in tools.items() if not probes.has_tool(tool)}
     if must_build and "pkg-config" not in missing:
         missing |= {p for name, p in _HEADERS.items() if not probes.has_headers(name)}
@@ -150,14 +157,14 @@ def missing_packages(probes: Probes, *, must_build: bool) -> list[str]:
 def ensure_system_packages(say: Callable[[str], None] = print) -> None:
     """Install missing Debian packages where this is possible; `make setup` calls it."""
     probes = machine_probes()
-    packages = missing_packages(probes, must_build=True)
+    packages = missing_packages(probes, must_build=True, for_tests=True)
     if not packages:
         return
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     if os.getuid() != 0 or not probes.has_tool("apt-get"):
-        say(f"Missing for the cluster: {', '.join(packages)}; as root: {' '.join(command)}")
+        say(f"Missing for cluster and tests: {', '.join(packages)}; as root: {' '.join(command)}")
         return
-    say(f"Installing Debian packages for the cluster: {', '.join(packages)}")
+    say(f"Installing Debian packages for cluster and tests: {', '.join(packages)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for step in (["apt-get", "update"], command):
         done = subprocess.run(step, capture_output=True, text=True, env=environment, check=False)
@@ -192,7 +199,8 @@ def machine_probes() -> Probes:
 
 
 def _has_tool(name: str) -> bool:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SBIN}") is not None
+    places = [os.environ.get("PATH", ""), _SBIN, *map(str, Path(_POSTGRESQL).glob("*/bin"))]
+    return shutil.which(name, path=":".join(places)) is not None
 
 
 def _go_version() -> str:

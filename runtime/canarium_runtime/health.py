@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from canarium_runtime import cgroup
+from canarium_runtime.caching.statistics import CacheStatistics
 from canarium_runtime.lifecycle import ModelState
 from canarium_runtime.models import Models
 from canarium_runtime.service import InferenceService
@@ -54,6 +55,15 @@ def report(models: Models) -> tuple[bool, dict[str, Any]]:
         "checks": {c.name: {"status": c.status.value, "reason": c.reason} for c in results},
     }
     return worst is not CheckStatus.FAIL, document
+
+
+def cache_check(statistics: CacheStatistics) -> Check:
+    """Look at the cache: a level that is cut out costs hits, so it is a warning and never more."""
+    away = [f"{level.name.value}: {level.reason}" for level in statistics.levels if not level.up]
+    if away:
+        return Check("cache", CheckStatus.WARN, f"not used now: {'; '.join(away)}")
+    names = ", ".join(level.name.value for level in statistics.levels)
+    return Check("cache", CheckStatus.PASS, f"in use: {names}")
 
 
 def _model(service: InferenceService) -> Check:

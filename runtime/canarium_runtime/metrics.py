@@ -67,6 +67,8 @@ class Metrics(Collector):
         self.queue_length: Callable[[], int] = lambda: 0
         self.load_seconds = 0.0
         self.ready = False
+        self.more: list[Callable[[Sequence[str]], Iterable[Metric]]] = []
+        """Series of parts that are not always there; each gets the values of the identity labels."""
 
     @property
     def predictions(self) -> dict[PredictionStatus, int]:
@@ -129,6 +131,8 @@ class Metrics(Collector):
             gauge = GaugeMetricFamily(name, text, labels=labels)
             gauge.add_metric(self._identity, number)
             yield gauge
+        for part in self.more:
+            yield from part(self._identity)
 
 
 class _Together(Collector):

@@ -130,3 +130,15 @@ def test_the_wanted_go_version_comes_from_go_mod(tmp_path: Path) -> None:
     """There is one place that says it."""
     (tmp_path / "go.mod").write_text("module x\n\ngo 1.30.1\n")
     assert preflight.wanted_go(tmp_path) == "1.30.1"
+
+
+def test_services_of_tests_are_no_condition_of_a_cluster() -> None:
+    """Redis and PostgreSQL are installed with the rest where that is asked for, and not missed by a cluster."""
+
+    def has_tool(name: str) -> bool:
+        return name not in {"redis-server", "postgres"}
+
+    assert problems(has_tool=has_tool) == []
+    probes = dataclasses.replace(GOOD, has_tool=has_tool)
+    missing = preflight.missing_packages(probes, must_build=True, for_tests=True)
+    assert missing == ["postgresql", "redis-server"]

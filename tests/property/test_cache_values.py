@@ -24,7 +24,7 @@ def arrays(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, ...]] = SHAPES)
     dtype = draw(st.sampled_from(sorted(DTYPES.values(), key=str)))
     shape = draw(shapes)
     count = math.prod(shape)
-    if dtype == object:
+    if dtype.hasobject:
         array: Array = np.empty(count, object)
         array[:] = draw(st.lists(TEXTS, min_size=count, max_size=count))
         return array.reshape(shape)
@@ -38,7 +38,7 @@ def arrays(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, ...]] = SHAPES)
 def canonical(array: Array) -> Any:
     """What makes two arrays the same to the cache."""
     content = (
-        [(type(e), e) for e in array.ravel().tolist()] if array.dtype == object else array.tobytes()
+        [(type(e), e) for e in array.ravel().tolist()] if array.dtype.hasobject else array.tobytes()
     )
     return array.dtype, array.shape, content
 

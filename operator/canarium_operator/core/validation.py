@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from canarium_api.quantity import parse_quantity
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import ratio
+from canarium_operator.core.cache_validation import validate_cache
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.validation import validate_rollout
@@ -43,6 +44,7 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
     return [
         *_resources(spec),
         *_model(spec),
+        *validate_cache(spec.serving),
         *_ratios(spec),
         *_test(spec),
         *_shadow(spec),

@@ -16,12 +16,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+from canarium_api.metric_names import CacheLevel
 from canarium_runtime.backends.base import Array
 from canarium_runtime.caching.flights import SingleFlight
 from canarium_runtime.caching.guarded import GuardedLevel
 from canarium_runtime.caching.keys import Keys
 from canarium_runtime.caching.memory import MemoryLevel, NotCacheableError, frozen, size_bytes
-from canarium_runtime.caching.statistics import CacheStatistics, LevelName, LevelStatistics
+from canarium_runtime.caching.statistics import CacheStatistics, LevelStatistics
 from canarium_runtime.validation import ValidatedInputs
 
 Outcome = Sequence[Array] | Exception
@@ -117,7 +118,7 @@ class ResponseCache:
             levels.insert(
                 0,
                 LevelStatistics(
-                    name=LevelName.MEMORY,
+                    name=CacheLevel.MEMORY,
                     hits=memory.hits,
                     misses=memory.misses,
                     dropped=memory.dropped + self._uncacheable,

@@ -1,11 +1,11 @@
 """From settings to a cache, importing no library of a level that is off."""
 
+from canarium_api.metric_names import CacheLevel
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime.caching.cache import ResponseCache
 from canarium_runtime.caching.guarded import CONNECT_SECONDS, CONNECTIONS, GuardedLevel
 from canarium_runtime.caching.levels import Level
 from canarium_runtime.caching.memory import MemoryLevel
-from canarium_runtime.caching.statistics import LevelName
 from canarium_runtime.errors import LoadError
 
 
@@ -32,7 +32,7 @@ def make_cache(
         ttl_seconds = config.cache_redis_ttl.total_seconds()
         below.append(
             GuardedLevel(
-                LevelName.REDIS, level, ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds
+                CacheLevel.REDIS, level, ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds
             )
         )
     if config.cache_database_url is not None:
@@ -40,7 +40,7 @@ def make_cache(
         ttl_seconds = config.cache_database_ttl.total_seconds()
         below.append(
             GuardedLevel(
-                LevelName.DATABASE, level, ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds
+                CacheLevel.DATABASE, level, ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds
             )
         )
     memory = None

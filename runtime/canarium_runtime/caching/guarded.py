@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from canarium_api.metric_names import DURATION_BUCKETS
+from canarium_api.metric_names import DURATION_BUCKETS, CacheLevel
 from canarium_runtime.backends.base import Array
 from canarium_runtime.caching import codec
 from canarium_runtime.caching.calls import Calls
 from canarium_runtime.caching.codec import Answer
 from canarium_runtime.caching.levels import Contents, Entry, Level, LevelError
 from canarium_runtime.caching.lookups import READS_AT_ONCE, Found, Lookups, Unknown
-from canarium_runtime.caching.statistics import LevelName, LevelStatistics
+from canarium_runtime.caching.statistics import LevelStatistics
 from canarium_runtime.caching.writes import Write, WriteQueue
 from canarium_runtime.metrics import Histogram
 from canarium_runtime.resilience.breaker import Breaker, BreakerPolicy, BreakerState
@@ -56,7 +56,7 @@ class GuardedLevel:
 
     def __init__(
         self,
-        name: LevelName,
+        name: CacheLevel,
         level: Level,
         *,
         ttl_seconds: float,

@@ -63,7 +63,7 @@ class RedisLevel:
             values = await self._client.mget([_name(key) for key in keys])
         except (RedisError, OSError) as error:
             raise _translated(error) from error
-        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        return {k: v for k, v in zip(keys, values, strict=True) if isinstance(v, bytes)}
 
     async def write(self, entries: Sequence[Entry]) -> None:
         """SET with PX, all in one go."""

@@ -1,24 +1,16 @@
 """What the cache has to tell: counts for `/metrics`, states for `/health`."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from canarium_api.metric_names import CacheLevel
 from canarium_runtime.metrics import Histogram
-
-
-class LevelName(StrEnum):
-    """The levels, in the order in which they are asked."""
-
-    MEMORY = "memory"
-    REDIS = "redis"
-    DATABASE = "database"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelStatistics:
     """One level since the start."""
 
-    name: LevelName
+    name: CacheLevel
     hits: int
     misses: int
     errors: int = 0

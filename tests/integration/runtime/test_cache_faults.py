@@ -12,12 +12,13 @@ from tests.services.postgresql import running_postgresql
 from tests.services.processes import Service
 from tests.services.redis import running_redis
 
+from canarium_api.metric_names import CacheLevel
 from canarium_runtime.caching.cache import ResponseCache
 from canarium_runtime.caching.guarded import CONNECTIONS, GuardedLevel
 from canarium_runtime.caching.levels import Level
 from canarium_runtime.caching.redis_level import PREFIX, RedisLevel
 from canarium_runtime.caching.sql_level import SqlLevel
-from canarium_runtime.caching.statistics import LevelName, LevelStatistics
+from canarium_runtime.caching.statistics import LevelStatistics
 from canarium_runtime.resilience.breaker import BreakerPolicy
 from canarium_runtime.validation import ValidatedInputs
 
@@ -37,11 +38,11 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Se
             yield database, database.url
 
 
-def make_level(url: str) -> tuple[LevelName, Level]:
+def make_level(url: str) -> tuple[CacheLevel, Level]:
     if url.startswith("redis"):
-        return LevelName.REDIS, RedisLevel(url, connections=CONNECTIONS, connect_seconds=2)
+        return CacheLevel.REDIS, RedisLevel(url, connections=CONNECTIONS, connect_seconds=2)
     level = SqlLevel(url, max_bytes=1 << 20, connections=CONNECTIONS, connect_seconds=2)
-    return LevelName.DATABASE, level
+    return CacheLevel.DATABASE, level
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ class Load:
 
     async def until(self, condition: object) -> None:
         async with asyncio.timeout(20):
-            while not condition():  # type: ignore[operator] # noqa: ASYNC110
+            while not condition():  # type: ignore[operator]
                 if self._task.done():
                     await self._task  # raises what went wrong
                 await asyncio.sleep(0.005)
@@ -113,7 +114,7 @@ class Load:
 async def test_a_kill_in_the_middle_of_the_work_costs_time_and_no_error(
     service: tuple[Service, str], cache: ResponseCache
 ) -> None:
-    """kill -9 under load: every request goes on, the level is cut out, and used again after its restart."""
+    """With kill -9 under load: every request goes on, the level is cut out, and used again after its restart."""
     server, _ = service
     load = Load(cache)
     await load.until_hits()
@@ -131,7 +132,7 @@ async def test_a_kill_in_the_middle_of_the_work_costs_time_and_no_error(
 async def test_a_server_that_hangs_costs_a_timeout_and_no_error(
     service: tuple[Service, str], cache: ResponseCache
 ) -> None:
-    """SIGSTOP under load: connections stay and nothing answers; lookups end in time, and it is used again afterwards."""
+    """SIGSTOP under load: connections stay and nothing answers; lookups end in time, and it is used again later."""
     server, _ = service
     load = Load(cache)
     await load.until_hits()
@@ -186,7 +187,7 @@ async def test_wrong_bytes_in_redis_are_no_answer_and_are_replaced(tmp_path: Pat
         assert (statistics(cache).errors, statistics(cache).up) == (5, True)
         cache.put(one, [np.array([1])])
         async with asyncio.timeout(10):
-            while await cache.get_below(one) is None:
+            while await cache.get_below(one) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         await stranger.delete(name_of_one)
         await stranger.lpush(name_of_one, "a list")  # MGET says that there is nothing
@@ -206,7 +207,7 @@ async def test_two_servers_share_what_one_has_computed(
     )
     await other.start()
     async with asyncio.timeout(10):
-        while (found := await other.get_below(key_of(other, 7))) is None:
+        while (found := await other.get_below(key_of(other, 7))) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert found[0].tolist() == ["a", "é"]
     await other.close()

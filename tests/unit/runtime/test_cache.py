@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from canarium_api.metric_names import CacheLevel
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime.caching import make_cache
 from canarium_runtime.caching.cache import ResponseCache
 from canarium_runtime.caching.guarded import GuardedLevel
 from canarium_runtime.caching.memory import MemoryLevel
-from canarium_runtime.caching.statistics import LevelName, LevelStatistics
+from canarium_runtime.caching.statistics import LevelStatistics
 from canarium_runtime.caching.testing import FakeLevel
 from canarium_runtime.errors import LoadError
 from canarium_runtime.validation import ValidatedInputs
@@ -35,13 +36,13 @@ class World:
         below = [
             GuardedLevel(name, level, ttl_seconds=ttl_seconds, timeout_seconds=5)
             for name, level, ttl_seconds in (
-                (LevelName.REDIS, redis, 3600.0),
-                (LevelName.DATABASE, database, 86400.0),
+                (CacheLevel.REDIS, redis, 3600.0),
+                (CacheLevel.DATABASE, database, 86400.0),
             )
         ]
         self.cache = ResponseCache(identity, MemoryLevel(1 << 20, 300) if memory else None, below)
 
-    def level(self, name: LevelName) -> LevelStatistics:
+    def level(self, name: CacheLevel) -> LevelStatistics:
         (found,) = [each for each in self.cache.statistics().levels if each.name is name]
         return found
 
@@ -108,11 +109,11 @@ async def test_levels_are_asked_in_order_and_filled_on_the_way_back(make_world: 
     assert found[0].tolist() == [2.0]
     assert second.cache.get(key) is not None
     await until(lambda: key in second.redis.store)
-    assert second.level(LevelName.DATABASE).hits == 1
+    assert second.level(CacheLevel.DATABASE).hits == 1
 
     third = await make_world(redis=second.redis, database=first.database)
     assert await third.cache.get_below(key) is not None
-    assert (third.level(LevelName.REDIS).hits, third.level(LevelName.DATABASE).hits) == (1, 0)
+    assert (third.level(CacheLevel.REDIS).hits, third.level(CacheLevel.DATABASE).hits) == (1, 0)
 
 
 async def test_an_answer_does_not_grow_younger_on_its_way_up(make_world: MakeWorld) -> None:
@@ -165,9 +166,9 @@ async def test_dead_levels_are_never_an_error(make_world: MakeWorld) -> None:
     world.cache.put(key, [np.array([2.0], np.float32)])
     assert world.cache.get(key) is not None
     assert [(each.name, each.up) for each in world.cache.statistics().levels] == [
-        (LevelName.MEMORY, True),
-        (LevelName.REDIS, False),
-        (LevelName.DATABASE, False),
+        (CacheLevel.MEMORY, True),
+        (CacheLevel.REDIS, False),
+        (CacheLevel.DATABASE, False),
     ]
 
 
@@ -188,7 +189,7 @@ async def test_what_cannot_be_frozen_is_counted_and_not_kept(make_world: MakeWor
     world = await make_world()
     world.cache.put(b"k", [np.array([{"a": 1}], object)])
     assert world.cache.get(b"k") is None
-    assert world.level(LevelName.MEMORY).dropped == 1
+    assert world.level(CacheLevel.MEMORY).dropped == 1
 
 
 def config(**settings: Any) -> RuntimeConfig:
@@ -210,7 +211,7 @@ async def test_settings_make_the_levels(tmp_path: Path) -> None:
     )
     cache = make_cache(settings, "d", "1")
     assert cache is not None
-    assert [level.name for level in cache.statistics().levels] == list(LevelName)
+    assert [level.name for level in cache.statistics().levels] == list(CacheLevel)
     assert cache.has_levels_below
     assert cache._longest_seconds == timedelta(days=1).total_seconds()
     memory_alone = make_cache(config(cache_memory_bytes=1 << 20), "d", "1")
@@ -255,9 +256,8 @@ def test_a_missing_library_is_named_with_the_remedy(
     import sys
 
     for name in list(sys.modules):
-        if name.split(".")[0] == package or name.startswith("canarium_runtime.caching."):
-            if name.split(".")[0] == package or name.endswith(("redis_level", "sql_level")):
-                monkeypatch.delitem(sys.modules, name)
+        if name.split(".")[0] == package or name.endswith(("redis_level", "sql_level")):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(LoadError, match=rf"needs the package {package}.*install canarium\[cache\]"):
         make_cache(config(**{setting: url}), "d", "1")

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 import pytest
 
+from canarium_api.metric_names import CacheLevel
 from canarium_runtime.backends.base import Array
 from canarium_runtime.caching import calls, codec, lookups, writes
 from canarium_runtime.caching.guarded import GuardedLevel
 from canarium_runtime.caching.levels import LevelError
 from canarium_runtime.caching.memory import frozen, size_bytes
-from canarium_runtime.caching.statistics import LevelName
 from canarium_runtime.caching.testing import FakeLevel
 from canarium_runtime.resilience.breaker import BreakerPolicy
 
@@ -28,7 +28,7 @@ class World:
     def __init__(self, policy: BreakerPolicy, timeout_seconds: float = 0.05) -> None:
         self.level = FakeLevel()
         self.guard = GuardedLevel(
-            LevelName.REDIS,
+            CacheLevel.REDIS,
             self.level,
             ttl_seconds=60,
             timeout_seconds=timeout_seconds,

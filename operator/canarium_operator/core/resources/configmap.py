@@ -15,6 +15,7 @@ from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.resources import metadata, model_source
+from canarium_operator.core.resources.cache import cache_settings
 from canarium_operator.core.revision import Revision
 
 DRAIN_DELAY: Final = timedelta(seconds=5)
@@ -43,6 +44,7 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         warmup_requests=model.warmup.requests,
         # Always: a shadow must not restart the pods of the revision that it is compared with.
         answers_port=ANSWERS_PORT,
+        **cache_settings(serving.cache),
     )
 
 

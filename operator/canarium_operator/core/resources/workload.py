@@ -16,6 +16,7 @@ from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.resources import metadata, model_source
+from canarium_operator.core.resources.cache import cache_environment
 from canarium_operator.core.resources.configmap import DRAIN_DELAY
 from canarium_operator.core.revision import Revision
 
@@ -122,9 +123,12 @@ def scheduling(serving: ServingSpec) -> Manifest:
 
 def _container(ref: ObjectRef, revision: Revision, mounts: list[Manifest]) -> Manifest:
     serving = revision.serving
+    environment = cache_environment(serving.cache)
     return {
         "name": CONTAINER,
         "image": revision.image,
+        # Only where there is something: an empty list would be another template, and restart all pods.
+        **({"env": environment} if environment else {}),
         "envFrom": [{"configMapRef": {"name": naming.child_name(ref.name, revision.name)}}],
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "resources": {
