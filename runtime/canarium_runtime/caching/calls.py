@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
@@ -11,6 +12,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_STALLED: Final = 1.2
+_GRACE: Final = 0.2
 MAX_ABANDONED: Final = 16
 """Most calls that were given up and still hang; while there are so many, no other is made."""
 
@@ -37,8 +40,12 @@ class Calls:
             msg = f"{MAX_ABANDONED} earlier calls still hang"
             raise LevelError(msg)
         task = asyncio.create_task(call)
+        started = time.monotonic()
         try:
             await asyncio.wait((task,), timeout=timeout_seconds)
+            if not task.done() and time.monotonic() - started > _STALLED * timeout_seconds:
+                # This process was busy and not the level: its answer may have come and wait to be read.
+                await asyncio.wait((task,), timeout=timeout_seconds * _GRACE)
         except asyncio.CancelledError:
             self._abandon(task)
             raise

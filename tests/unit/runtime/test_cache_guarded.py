@@ -116,6 +116,25 @@ async def test_a_hanging_level_costs_each_lookup_its_timeout_and_then_nothing(
     assert (found.errors, found.skipped) == (2, 1)
 
 
+async def test_a_busy_process_does_not_blame_the_level(make_world: MakeWorld) -> None:
+    """The loop stands still for longer than the timeout while the level answers quickly: it stays in use."""
+    world = make_world(timeout_seconds=0.02)
+    await world.start()
+    loop = asyncio.get_running_loop()
+
+    async def answer(_: object) -> dict[bytes, bytes]:
+        loop.call_soon(time.sleep, 0.05)  # a large batch that runs on the loop
+        found = await loop.run_in_executor(None, lambda: {b"k": b"v"})
+        for _ in range(5):  # as a library's reader, parser and pool do
+            await asyncio.sleep(0)
+        return found
+
+    world.level.read = answer  # type: ignore[method-assign, assignment]
+    for _ in range(5):
+        await world.guard.read(b"k")
+    assert world.guard.up
+
+
 async def test_lookups_that_wait_behind_hanging_ones_end_in_time_too(make_world: MakeWorld) -> None:
     """More lookups than run at once: all of them end within their own timeout."""
     world = make_world(timeout_seconds=0.1)
