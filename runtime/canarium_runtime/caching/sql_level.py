@@ -25,6 +25,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
+    bindparam,
     delete,
     event,
     func,
@@ -74,6 +75,11 @@ _SWEEP: Final = Table(
     Column("bytes", BigInteger, nullable=False),
 )
 
+_LOOKUP: Final = select(_ANSWERS.c.key, _ANSWERS.c.value).where(
+    _ANSWERS.c.key.in_(bindparam("keys", expanding=True)),
+    _ANSWERS.c.expires_at > bindparam("now"),
+)
+
 
 class SqlLevel:
     """See the module.
@@ -112,6 +118,7 @@ class SqlLevel:
             pool_timeout=connect_seconds,
             isolation_level="AUTOCOMMIT",  # each statement is a transaction, and saves two round trips
             connect_args=timeout,
+            pool_reset_on_return=None,  # there is never a transaction to roll back
             hide_parameters=True,
         )
         if not self._postgresql:
@@ -153,9 +160,7 @@ class SqlLevel:
 
         async def work(connection: AsyncConnection) -> Mapping[bytes, bytes]:
             found = await connection.execute(
-                select(_ANSWERS.c.key, _ANSWERS.c.value).where(
-                    _ANSWERS.c.key.in_(_padded(keys)), _ANSWERS.c.expires_at > self._clock()
-                )
+                _LOOKUP, {"keys": _padded(keys), "now": int(self._clock())}
             )
             return {bytes(key): bytes(value) for key, value in found}
 
