@@ -101,6 +101,11 @@ class Service:
                 pytest.fail(f"{self._command[0]}: {(self._folder / 'log').read_text()[-2000:]}")
             time.sleep(0.01)
 
+    def ensure(self) -> None:
+        """Start it if a test has left it dead."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to it and to all processes that it has started; PostgreSQL's have groups of their own."""
         assert self._process is not None
@@ -118,8 +123,9 @@ class Service:
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
-        self.signal(signal.SIGCONT)
+        """Let it go on, if it runs."""
+        if self._process is not None:
+            self.signal(signal.SIGCONT)
 
     def wait(self) -> None:
         """Wait for its end."""

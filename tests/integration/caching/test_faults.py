@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from redis.asyncio import Redis
-from tests.services.postgresql import running_postgresql
+from tests.services.postgresql import PostgresServer, running_postgresql
 from tests.services.processes import Service
-from tests.services.redis import running_redis
+from tests.services.redis import RedisServer, running_redis
 
 from canarium_api.metric_names import CacheLevel
 from canarium_runtime.caching.cache import ResponseCache
@@ -28,14 +28,24 @@ MOST_SECONDS = 1.0
 POLICY = BreakerPolicy(failures=3, first_pause_seconds=0.05, longest_pause_seconds=0.2)
 
 
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgresServer]:
+    with running_postgresql() as server:
+        yield server
+
+
 @pytest.fixture(params=["redis", "postgresql"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Service, str]]:
-    if request.param == "redis":
-        with running_redis(tmp_path) as server:
-            yield server, server.url
-    else:
-        with running_postgresql() as database:
-            yield database, database.url
+def service(request: pytest.FixtureRequest) -> Iterator[tuple[Service, str]]:
+    server: RedisServer | PostgresServer = request.getfixturevalue(request.param)
+    server.ensure()
+    yield server, server.url
+    server.resume()
 
 
 def make_level(url: str) -> tuple[CacheLevel, Level]:
