@@ -1,5 +1,7 @@
 """Laws of `SingleFlight`, for any order of joining, landing, abandoning, and any course of time."""
 
+from collections.abc import Callable
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -16,6 +18,7 @@ class FlightMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.flights: SingleFlight[int] = SingleFlight(10.0, lambda: self.now)
+        self.calls: list[Callable[[int | Abandoned], None]] = []
         self.outcomes: list[list[int | Abandoned]] = []
         self.waiting: dict[bytes, list[int]] = {b"a": [], b"b": []}
         self.began: dict[bytes, float | None] = {b"a": None, b"b": None}
@@ -31,6 +34,7 @@ class FlightMachine(RuleBasedStateMachine):
                 msg = "a request that cannot take its answer"
                 raise RuntimeError(msg)
 
+        self.calls.append(done)
         began = self.began[key]
         joined = self.flights.join(key, done)
         assert joined == (began is not None and self.now - began <= 10.0)
@@ -51,6 +55,12 @@ class FlightMachine(RuleBasedStateMachine):
             assert [type(o) for o in self.outcomes[number]] == [Abandoned]
         self.waiting[key].clear()
         self.began[key] = None
+
+    @rule(key=KEYS, data=st.data())
+    def one_who_joined_leaves(self, key: bytes, data: st.DataObject) -> None:
+        if self.waiting[key]:
+            number = self.waiting[key].pop(data.draw(st.integers(0, len(self.waiting[key]) - 1)))
+            self.flights.leave(key, self.calls[number])
 
     @rule(seconds=st.floats(0, 8))
     def time_goes_by(self, seconds: float) -> None:

@@ -6,6 +6,8 @@
     flights.land(key, outcome)      everybody who joined gets this outcome
     flights.abandon(key)            the outcome is ours alone (our client left): the others must see for themselves
 
+Who joined and does not want to wait any more: `flights.leave(key, done)`.
+
 No task and no future: whoever joins leaves a function. All of it runs on the event loop's thread.
 """
 
@@ -81,6 +83,12 @@ class SingleFlight(Generic[T]):
         flight.joined.append(done)
         self.joined += 1
         return True
+
+    def leave(self, key: bytes, done: Done[T]) -> None:
+        """Take one who joined out again: its client is gone, or its time is over. `done` is not called after this."""
+        flight = self._flights.get(key)
+        if flight is not None and done in flight.joined:
+            flight.joined.remove(done)
 
     def land(self, key: bytes, outcome: T) -> None:
         """Give everybody who joined the leader's outcome, be it an answer or an error."""

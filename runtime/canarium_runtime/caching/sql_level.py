@@ -54,6 +54,8 @@ _FULL_PERCENT: Final = 90
 """A table that is too large is brought down to this share of its bound, so that not every sweep has to."""
 _OPEN_ATTEMPTS: Final = 4
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_PARAMETERS: Final = {"ssl", "sslmode", "prepared_statement_cache_size"}
+"""What may stand behind the `?` of a URL; the driver would refuse others only when it connects."""
 
 _METADATA: Final = MetaData()
 _ANSWERS: Final = Table(
@@ -290,6 +292,9 @@ def _address(url: str) -> URL:
     query = dict(address.query)
     if "sslmode" in query:  # libpq's word, which people copy; asyncpg's is another
         query["ssl"] = query.pop("sslmode")
+    if query.keys() - _PARAMETERS:
+        msg = f"has parameters other than {', '.join(sorted(_PARAMETERS))}"
+        raise ValueError(msg)
     return address.set(drivername=driver, query=query)
 
 

@@ -273,8 +273,11 @@ async def test_a_wrong_password_of_the_database_is_told_as_such(postgresql: Post
     await level.close()
 
 
-@pytest.mark.parametrize("url", ["mysql://h/d", "sqlite://", "nothing", "postgresql://h"])
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://h/d", "sqlite://", "nothing", "postgresql://h", "postgresql://h/d?sslrootcert=x"],
+)
 def test_a_url_of_another_database_is_refused(url: str) -> None:
     """Only files of SQLite and databases of PostgreSQL are taken."""
-    with pytest.raises(ValueError, match=r"expected|names no|not a URL"):
+    with pytest.raises(ValueError, match=r"expected|names no|not a URL|parameters other"):
         SqlLevel(url, max_bytes=1, connections=1, connect_seconds=1)

@@ -57,6 +57,19 @@ def test_when_the_leader_leaves_the_next_one_to_join_leads() -> None:
     assert answers == ["answer"]
 
 
+def test_one_who_leaves_is_not_told() -> None:
+    """Its client is gone; the others are told, and leaving again, or after the landing, is nothing."""
+    flights, gone, told = make(), Told(), Told()
+    flights.join(b"k", told.append)
+    flights.join(b"k", gone.append)
+    flights.join(b"k", told.append)
+    flights.leave(b"k", gone.append)
+    flights.leave(b"k", gone.append)
+    flights.land(b"k", "answer")
+    flights.leave(b"k", told.append)
+    assert (told, gone) == (["answer"], [])
+
+
 def test_landing_twice_tells_once() -> None:
     """A leader that lands and then fails, or abandons what has landed, disturbs nobody, not even the next flight."""
     flights, told = make(), Told()
