@@ -18,15 +18,17 @@ from collections.abc import Callable, Sequence
 
 from canarium_api.metric_names import CacheLevel
 from canarium_runtime.backends.base import Array
+from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.caching.flights import SingleFlight
 from canarium_runtime.caching.guarded import GuardedLevel
 from canarium_runtime.caching.keys import Keys
 from canarium_runtime.caching.memory import MemoryLevel, NotCacheableError, frozen, size_bytes
 from canarium_runtime.caching.statistics import CacheStatistics, LevelStatistics
+from canarium_runtime.errors import ServingError
 from canarium_runtime.validation import ValidatedInputs
 
-Outcome = Sequence[Array] | Exception
-"""What a flight ends with: the answer, or the error that each of its requests gets."""
+Outcome = Outputs | ServingError
+"""What a flight ends with, as the batcher gives it: the answer, or the error that each of its requests gets."""
 
 
 class ResponseCache:

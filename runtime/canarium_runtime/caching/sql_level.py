@@ -17,22 +17,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    bindparam,
-    delete,
-    event,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import bindparam, delete, event, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -40,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from canarium_runtime.caching.levels import Contents, Entry, LevelError
+from canarium_runtime.caching.sql_tables import ANSWERS, METADATA, SWEEP
 
 T = TypeVar("T")
 
@@ -57,29 +43,9 @@ _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+async
 _PARAMETERS: Final = {"ssl", "sslmode", "prepared_statement_cache_size"}
 """What may stand behind the `?` of a URL; the driver would refuse others only when it connects."""
 
-_METADATA: Final = MetaData()
-_ANSWERS: Final = Table(
-    "canarium_answers_1",
-    _METADATA,
-    Column("key", LargeBinary, primary_key=True),
-    Column("value", LargeBinary, nullable=False),
-    Column("size", Integer, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
-    # With the size in it, what the table holds is counted from the index alone.
-    Index("canarium_answers_1_expires", "expires_at", "size"),
-)
-_SWEEP: Final = Table(
-    "canarium_answers_1_sweep",
-    _METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("next_at", BigInteger, nullable=False),
-    Column("entries", BigInteger, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-)
-
-_LOOKUP: Final = select(_ANSWERS.c.key, _ANSWERS.c.value).where(
-    _ANSWERS.c.key.in_(bindparam("keys", expanding=True)),
-    _ANSWERS.c.expires_at > bindparam("now"),
+_LOOKUP: Final = select(ANSWERS.c.key, ANSWERS.c.value).where(
+    ANSWERS.c.key.in_(bindparam("keys", expanding=True)),
+    ANSWERS.c.expires_at > bindparam("now"),
 )
 
 
@@ -125,7 +91,7 @@ class SqlLevel:
         )
         if not self._postgresql:
             event.listen(self._engine.sync_engine, "connect", _tune_sqlite)
-        insert = postgresql.insert(_ANSWERS) if self._postgresql else sqlite.insert(_ANSWERS)
+        insert = postgresql.insert(ANSWERS) if self._postgresql else sqlite.insert(ANSWERS)
         self._upsert = insert.on_conflict_do_update(
             index_elements=["key"],
             set_={name: insert.excluded[name] for name in ("value", "size", "expires_at")},
@@ -152,8 +118,8 @@ class SqlLevel:
             for _ in range(self._connections):
                 connection = await stack.enter_async_context(self._engine.connect())
                 await connection.execute(text("SELECT 1"))
-            await connection.run_sync(_METADATA.create_all)
-            insert = postgresql.insert(_SWEEP) if self._postgresql else sqlite.insert(_SWEEP)
+            await connection.run_sync(METADATA.create_all)
+            insert = postgresql.insert(SWEEP) if self._postgresql else sqlite.insert(SWEEP)
             row = {"id": 1, "next_at": 0, "entries": 0, "bytes": 0}
             await connection.execute(insert.values(row).on_conflict_do_nothing())
 
@@ -193,22 +159,22 @@ class SqlLevel:
     async def _sweep(self, connection: AsyncConnection) -> Contents | None:
         now = int(self._clock())
         due = await connection.execute(
-            update(_SWEEP).where(_SWEEP.c.next_at <= now).values(next_at=now + SWEEP_SECONDS)
+            update(SWEEP).where(SWEEP.c.next_at <= now).values(next_at=now + SWEEP_SECONDS)
         )
         if due.rowcount:
             contents = await self._shrink(connection, now)
             await connection.execute(
-                update(_SWEEP).values(entries=contents.entries, bytes=contents.bytes)
+                update(SWEEP).values(entries=contents.entries, bytes=contents.bytes)
             )
             return contents
-        row = (await connection.execute(select(_SWEEP.c.entries, _SWEEP.c.bytes))).first()
+        row = (await connection.execute(select(SWEEP.c.entries, SWEEP.c.bytes))).first()
         return Contents(row.entries, row.bytes) if row is not None else None
 
     async def _shrink(self, connection: AsyncConnection, now: int) -> Contents:
         steps = _SWEEP_STEPS
         while steps > 0:
             steps -= 1
-            if len(await self._delete(connection, _ANSWERS.c.expires_at <= now)) < _SWEEP_ROWS:
+            if len(await self._delete(connection, ANSWERS.c.expires_at <= now)) < _SWEEP_ROWS:
                 break
         contents = await self._count(connection)
         if contents.bytes <= self._max_bytes:
@@ -224,7 +190,7 @@ class SqlLevel:
 
     async def _count(self, connection: AsyncConnection) -> Contents:
         counted = await connection.execute(
-            select(func.count(), func.coalesce(func.sum(_ANSWERS.c.size), 0)).select_from(_ANSWERS)
+            select(func.count(), func.coalesce(func.sum(ANSWERS.c.size), 0)).select_from(ANSWERS)
         )
         entries, total = counted.one()
         return Contents(entries, int(total))
@@ -233,7 +199,7 @@ class SqlLevel:
         self, connection: AsyncConnection, condition: Any, surplus: int | None = None
     ) -> Sequence[int]:
         """Delete some rows, those that end first; with a surplus, no more than it takes. Gives their sizes."""
-        chosen = select(_ANSWERS.c.key, _ANSWERS.c.size).order_by(_ANSWERS.c.expires_at)
+        chosen = select(ANSWERS.c.key, ANSWERS.c.size).order_by(ANSWERS.c.expires_at)
         if condition is not None:
             chosen = chosen.where(condition)
         chosen = chosen.limit(_SWEEP_ROWS)
@@ -246,11 +212,11 @@ class SqlLevel:
             surplus = surplus - size if surplus is not None else None
         if not keys:
             return []
-        doomed = select(_ANSWERS.c.key).where(_ANSWERS.c.key.in_(keys))
+        doomed = select(ANSWERS.c.key).where(ANSWERS.c.key.in_(keys))
         if self._postgresql:
             doomed = doomed.with_for_update(skip_locked=True)
         deleted = await connection.execute(
-            delete(_ANSWERS).where(_ANSWERS.c.key.in_(doomed)).returning(_ANSWERS.c.size)
+            delete(ANSWERS).where(ANSWERS.c.key.in_(doomed)).returning(ANSWERS.c.size)
         )
         return [size for (size,) in deleted]
 

@@ -256,7 +256,9 @@ def test_a_missing_library_is_named_with_the_remedy(
     import sys
 
     for name in list(sys.modules):
-        if name.split(".")[0] == package or name.endswith(("redis_level", "sql_level")):
+        if name.split(".")[0] == package or name.endswith(
+            ("redis_level", "sql_level", "sql_tables")
+        ):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(LoadError, match=rf"needs the package {package}.*install canarium\[cache\]"):
