@@ -13,6 +13,7 @@ after it was computed, however often it moves up. Call from the event loop's thr
 """
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable, Sequence
 
@@ -66,7 +67,15 @@ class ResponseCache:
                 *(level.ttl_seconds for level in below),
             ]
         )
-        self._uncacheable = 0
+
+    def for_model(self, identity: Sequence[str]) -> "ResponseCache":
+        """Give the cache of another model of this server: the same levels, bounds and counts, and keys of its own.
+
+        Start and close one of them alone.
+        """
+        other = copy.copy(self)
+        other.key = Keys(identity).of
+        return other
 
     def get(self, key: bytes) -> Sequence[Array] | None:
         """Look into the memory. The arrays are read-only."""
@@ -94,7 +103,9 @@ class ResponseCache:
         try:
             kept = frozen(outputs)
         except NotCacheableError:
-            self._uncacheable += 1
+            for level in (self._memory, *self._below):
+                if level is not None:
+                    level.dropped += 1
             return
         if self._memory is not None:
             self._memory.put(key, kept)
@@ -123,7 +134,7 @@ class ResponseCache:
                     name=CacheLevel.MEMORY,
                     hits=memory.hits,
                     misses=memory.misses,
-                    dropped=memory.dropped + self._uncacheable,
+                    dropped=memory.dropped,
                     entries=len(memory),
                     bytes=memory.bytes,
                 ),

@@ -78,7 +78,9 @@ class GuardedLevel:
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
         self._contents: Contents | None = None
-        self._hits = self._misses = self._errors = self._skipped = self._dropped = 0
+        self._hits = self._misses = self._errors = self._skipped = 0
+        self.dropped = 0
+        """Answers that were not written."""
         self._duration = Histogram(DURATION_BUCKETS)
 
     @property
@@ -95,7 +97,7 @@ class GuardedLevel:
             misses=self._misses,
             errors=self._errors,
             skipped=self._skipped,
-            dropped=self._dropped + self._writes.dropped,
+            dropped=self.dropped + self._writes.dropped,
             entries=self._contents.entries if self._contents else None,
             bytes=self._contents.bytes if self._contents else None,
             up=up,
@@ -202,7 +204,7 @@ class GuardedLevel:
         if self.up:
             self._writes.put(key, answer, size_bytes, expires_at)
         else:
-            self._dropped += 1
+            self.dropped += 1
 
     async def _write(self) -> None:
         while True:
@@ -211,7 +213,7 @@ class GuardedLevel:
             entries = [entry for write in batch if (entry := self._entry(write, now)) is not None]
             if entries and not await self._asked(self._acknowledged(entries), _WRITE_SECONDS):
                 self._errors += 1
-                self._dropped += len(entries)
+                self.dropped += len(entries)
             self._writes.done()
 
     def _entry(self, write: Write, now: float) -> Entry | None:
@@ -224,7 +226,7 @@ class GuardedLevel:
         try:
             return Entry(key, codec.encode(key, answer, expires_at), ttl_seconds)
         except codec.CodecError as error:
-            self._dropped += 1
+            self.dropped += 1
             _log.debug("an answer cannot be written", extra=self._about(str(error)))
             return None
 

@@ -83,7 +83,7 @@ class MemoryLevel:
         self.hits = 0
         self.misses = 0
         self.dropped = 0
-        """Answers that were too large to keep."""
+        """Answers that were too large to keep, or have elements that somebody could change."""
 
     def __len__(self) -> int:
         """Entries, those that are over included until they are asked for or driven out."""

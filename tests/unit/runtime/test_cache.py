@@ -146,6 +146,19 @@ async def test_another_version_does_not_answer_from_what_this_one_left(
         assert await other.cache.get_below(other.cache.key(inputs(1))) is None
 
 
+async def test_models_of_one_server_share_levels_and_no_answer(make_world: MakeWorld) -> None:
+    """One memory and one connection for all of them; the same input is another key for each."""
+    world = await make_world("digest 1")
+    other = world.cache.for_model(("digest 2",))
+    key = world.cache.key(inputs(1))
+    assert other.key(inputs(1)) != key
+    assert world.cache.key(inputs(1)) == key
+    other.put(other.key(inputs(1)), [np.array([2.0], np.float32)])
+    assert world.cache.get(key) is None
+    assert other.get(other.key(inputs(1))) is not None
+    assert other.statistics() == world.cache.statistics()
+
+
 async def test_wanted_outputs_and_their_order_are_part_of_the_key(make_world: MakeWorld) -> None:
     """An answer has the outputs that were asked for."""
     world = await make_world()

@@ -7,7 +7,7 @@ from canarium_api.metric_names import CacheLevel
 from canarium_runtime.caching import exposition
 from canarium_runtime.caching.statistics import CacheStatistics, LevelStatistics
 from canarium_runtime.health import CheckStatus, cache_check
-from canarium_runtime.metrics import Histogram, Metrics
+from canarium_runtime.metrics import Histogram, Metrics, render
 
 IDENTITY = {"deployment": "ml/fraud", "model_version": "7", "revision": "r1"}
 
@@ -33,7 +33,7 @@ def statistics(*, up: bool = True) -> CacheStatistics:
 def scrape(metrics: Metrics) -> dict[tuple[str, str], float]:
     """Samples of the cache by name and level; checks the identity labels on the way."""
     found = {}
-    for family in text_string_to_metric_families(metrics.render().decode()):
+    for family in text_string_to_metric_families(render([metrics]).decode()):
         for sample in family.samples:
             if sample.name.startswith("ml_cache"):
                 assert {k: sample.labels[k] for k in IDENTITY} == IDENTITY
