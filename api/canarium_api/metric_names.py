@@ -17,6 +17,7 @@ INFLIGHT_REQUESTS: Final = "ml_inflight_requests"
 QUEUE_LENGTH: Final = "ml_queue_length"
 MODEL_LOAD_SECONDS: Final = "ml_model_load_seconds"
 MODEL_READY: Final = "ml_model_ready"
+FALLBACKS_TOTAL: Final = "ml_fallbacks_total"
 
 CACHE_HITS_TOTAL: Final = "ml_cache_hits_total"
 CACHE_MISSES_TOTAL: Final = "ml_cache_misses_total"
@@ -34,6 +35,7 @@ DEPLOYMENT_LABEL: Final = "deployment"
 MODEL_VERSION_LABEL: Final = "model_version"
 REVISION_LABEL: Final = "revision"
 STATUS_LABEL: Final = "status"
+FALLBACK_LABEL: Final = "fallback"
 IDENTITY_LABELS: Final = (DEPLOYMENT_LABEL, MODEL_VERSION_LABEL, REVISION_LABEL)
 
 
@@ -48,6 +50,9 @@ class PredictionStatus(StrEnum):
     """No answer in time (504)."""
     REJECTED = "rejected"
     """Refused because the queue was full or the server was draining (429, 503)."""
+    FALLBACK = "fallback"
+    """The model gave no answer, and something else stood in for it. To the gates of a rollout a failure: a new version
+    must not look good because something else answers for it."""
     INVALID = "invalid"
     """The client's mistake (4xx); says nothing about the model, so the error rate leaves it out."""
 
@@ -67,6 +72,7 @@ FAILED_STATUSES: Final = (
     PredictionStatus.ERROR,
     PredictionStatus.TIMEOUT,
     PredictionStatus.REJECTED,
+    PredictionStatus.FALLBACK,
 )
 """What counts as a failure in the error rate."""
 

@@ -49,6 +49,30 @@ class ModelEntry(BaseModel):
     format: ModelFormat = ModelFormat.ONNX
 
 
+class FallbackEntry(BaseModel):
+    """Who answers when the model does not; exactly one of `model`, `url` and `outputs`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    """Name of another model of the same server."""
+    version: str | None = None
+    """Its version. Default: the first that is listed."""
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
+    """V2 infer URL of another server."""
+    timeout: Duration = timedelta(seconds=5)
+    """Longest wait for that server."""
+    outputs: dict[str, Any] | None = None
+    """A fixed answer: one row of each output by name."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(v is not None for v in (self.model, self.url, self.outputs)) != 1:
+            msg = "a fallback is exactly one of model, url and outputs"
+            raise ValueError(msg)
+        return self
+
+
 def _from_json(value: Any) -> Any:
     """Read what an environment variable holds as text."""
     return json.loads(value) if isinstance(value, str) else value
@@ -80,6 +104,15 @@ class RuntimeConfig(EnvironmentModel):
     model_memory_bytes: int = Field(default=0, ge=0)
     """Most memory of all models together, estimated by their size: others than the server's own are then loaded when
     somebody asks for them, and the least recently used make room. 0: no bound, all are loaded at the start."""
+    fallbacks: Annotated[tuple[FallbackEntry, ...], BeforeValidator(_from_json)] = Field(
+        default=(), max_length=8
+    )
+    """Who answers when the model fails or takes too long, in that order, as a JSON array of
+    `{"model": NAME}`, `{"url": V2 INFER URL}` or `{"outputs": {NAME: ROW}}`."""
+    backend_timeout: Duration | None = None
+    """How long a request may wait for the model before the fallbacks are tried. Default: as long as it has."""
+    breaker_failures: int = Field(default=5, ge=0, le=1000)
+    """With fallbacks: after so many failures of the model in a row it is left alone for a while; 0: never."""
     model_control: bool = False
     """Clients may load and unload models (`/v2/repository/models/NAME/load`)."""
     max_batch_size: int = Field(default=32, ge=1, le=4096)
@@ -145,6 +178,15 @@ class RuntimeConfig(EnvironmentModel):
         if self.answers_port == self.port:
             msg = f"{PREFIX}ANSWERS_PORT must differ from {PREFIX}PORT, which clients reach: {self.port}"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _fallbacks_are_here(self) -> Self:
+        here = {m.name for m in self.models}
+        for entry in self.fallbacks:
+            if entry.model is not None and entry.model not in here:
+                msg = f"{PREFIX}FALLBACKS names a model that {PREFIX}MODELS does not list: {entry.model}"
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

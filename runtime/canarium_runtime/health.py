@@ -6,6 +6,7 @@ from typing import Any
 
 from canarium_runtime import cgroup
 from canarium_runtime.caching.statistics import CacheStatistics
+from canarium_runtime.fallback.chain import Chain
 from canarium_runtime.lifecycle import ModelState
 from canarium_runtime.models import Models
 from canarium_runtime.service import InferenceService
@@ -37,6 +38,10 @@ def checks(models: Models) -> tuple[Check, ...]:
     found = [_model(service), _queue(service), _memory(cgroup.memory_bytes())]
     if len(models.index()) > 1:
         found.append(_others(models))
+    if service.pipeline is not None and service.pipeline.cache is not None:
+        found.append(cache_check(service.pipeline.cache.statistics()))
+    if service.pipeline is not None and service.pipeline.chain is not None:
+        found.append(_chain(service.pipeline.chain))
     return tuple(found)
 
 
@@ -71,6 +76,16 @@ def _model(service: InferenceService) -> Check:
     if service.ready:
         return Check("model", CheckStatus.PASS, f"ready after {service.metrics.load_seconds:.1f} s")
     return Check("model", CheckStatus.FAIL, f"{state.value}: {service.lifecycle.reason}")
+
+
+def _chain(chain: Chain) -> Check:
+    problems = chain.problems()
+    if problems:
+        text = "; ".join(
+            f"{name} is left alone for a while: {why}" for name, why in problems.items()
+        )
+        return Check("fallback", CheckStatus.WARN, text)
+    return Check("fallback", CheckStatus.PASS, "the model answers itself")
 
 
 def _others(models: Models) -> Check:

@@ -32,7 +32,7 @@ async def load(config: RuntimeConfig, service: InferenceService, stop: threading
         Stopped: fetching was given up.
     """
     started = time.monotonic()
-    backend = await in_daemon_thread(lambda: _open(config, stop))
+    backend, sha256 = await in_daemon_thread(lambda: _open(config, stop))
     if not service.lifecycle.allows(Event.LOADED):
         backend.close()
         return
@@ -45,14 +45,19 @@ async def load(config: RuntimeConfig, service: InferenceService, stop: threading
     if not service.lifecycle.allows(Event.WARMED):
         backend.close()
         return
+    cache = await service.make_cache(sha256)
+    if not service.lifecycle.allows(Event.WARMED):
+        backend.close()
+        return
     service.metrics.load_seconds = time.monotonic() - started
-    service.serve(backend, report)
+    service.serve(backend, report, cache)
     # What was made until now stays: without this, every full collection walks through all modules.
     gc.collect()
     gc.freeze()
 
 
-def _open(config: RuntimeConfig, stop: threading.Event) -> Backend:
+def _open(config: RuntimeConfig, stop: threading.Event) -> tuple[Backend, str]:
+    """Give the model and the digest of its artefact."""
     repository = Repository(
         directory=Path(config.download_dir),
         timeout=config.download_timeout,
@@ -61,7 +66,7 @@ def _open(config: RuntimeConfig, stop: threading.Event) -> Backend:
     )
     artefact = repository.fetch(config.model_uri, config.model_sha256)
     threads = config.intra_op_threads or max(1, cgroup.usable_cpus() // config.workers)
-    return open_backend(config.model_format, artefact.path, threads)
+    return open_backend(config.model_format, artefact.path, threads), artefact.sha256
 
 
 async def in_daemon_thread(function: Callable[[], T]) -> T:

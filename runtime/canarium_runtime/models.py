@@ -16,12 +16,22 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from canarium_api.runtime_config import RuntimeConfig
+from canarium_api.runtime_config import FallbackEntry, RuntimeConfig
 from canarium_runtime import loader
+from canarium_runtime.batching.batcher import Done, Request
+from canarium_runtime.caching import ResponseCache
 from canarium_runtime.errors import ErrorKind, LoadError, ServingError
+from canarium_runtime.fallback.sources import (
+    Fallback,
+    FixedAnswer,
+    OtherModel,
+    OtherServer,
+    name_of,
+)
 from canarium_runtime.lifecycle import Event, ModelState
 from canarium_runtime.metrics import Metrics, render
 from canarium_runtime.service import InferenceService
+from canarium_runtime.validation import ValidatedInputs
 
 _log = logging.getLogger(__name__)
 
@@ -64,13 +74,16 @@ class Models:
                     "model_sha256": entry.sha256,
                     "model_format": entry.format,
                     "models": (),
+                    "fallbacks": (),
                 }
             )
             service = _make_service(own, f"{entry.name}:{entry.version}")
+            service.shared_cache = self._primary_cache
             self._services[entry.name, entry.version] = service
             if config.model_memory_bytes:
                 service.lifecycle.advance(Event.UNLOAD, "it is loaded when somebody asks for it")
                 service.on_demand = lambda key=(entry.name, entry.version): self._fetch(key)
+        self.primary.fallbacks = [self._fallback(entry) for entry in config.fallbacks]
         self._loading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def __iter__(self) -> Iterator[InferenceService]:
@@ -161,6 +174,25 @@ class Models:
         """All series of all models in Prometheus' text format."""
         return render([service.metrics for service in self])
 
+    def _primary_cache(self) -> ResponseCache | None:
+        pipeline = self.primary.pipeline
+        return None if pipeline is None else pipeline.cache
+
+    def _fallback(self, entry: FallbackEntry) -> Fallback:
+        """Make what stands in for the first model."""
+        primary = self.primary
+        if entry.url is not None:
+            return OtherServer(entry.url, entry.timeout.total_seconds(), lambda: primary.spec)
+        if entry.outputs is not None:
+            return FixedAnswer(entry.outputs, lambda: primary.spec)
+        assert entry.model is not None  # noqa: S101 - the settings are checked
+        other = self.get(entry.model, entry.version)
+
+        def submit(inputs: ValidatedInputs, deadline: float, done: Done) -> Request:
+            return other.submit_for(primary.spec, inputs, deadline, done)
+
+        return OtherModel(name_of(entry), submit, other.cancel)
+
     async def close(self) -> None:
         """Give up loading, drop what waits and free all models."""
         self.stop.set()
@@ -170,6 +202,8 @@ class Models:
         await asyncio.gather(*tasks, return_exceptions=True)
         for service in self:
             service.close()
+        for service in self:
+            await service.close_stages()
 
     def _fetch(self, key: tuple[str, str]) -> asyncio.Task[None]:
         """Begin to load a model, unless that goes on already."""

@@ -1,4 +1,4 @@
-"""Requests for a model that is being fetched: they wait for it, each until its own deadline."""
+"""Requests that wait for something that is not in the queue, each until its own deadline."""
 
 import asyncio
 import time
@@ -7,14 +7,19 @@ from collections.abc import Callable
 from canarium_runtime.errors import ErrorKind, ServingError
 
 Resume = Callable[[ServingError | None], None]
-"""Is called once, on the event loop: with None when the model is there, or with the reason why it will not be."""
+"""Is called once, on the event loop: with None when what it waits for is there, or with the reason why it is not."""
 _SWEEP_SECONDS = 0.1
 
 
 class Parking:
-    """Waiting requests, in the order in which they came. Call on the event loop."""
+    """Waiting requests, in the order in which they came. Call on the event loop.
 
-    def __init__(self) -> None:
+    Args:
+        too_late: what those are told whose time is over.
+    """
+
+    def __init__(self, too_late: str) -> None:
+        self._too_late = too_late
         self._parked: dict[Resume, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -50,6 +55,5 @@ class Parking:
         now = time.monotonic()
         for resume in [r for r, deadline in self._parked.items() if deadline <= now]:
             del self._parked[resume]
-            text = "the model was not loaded within the request timeout"
-            resume(ServingError(ErrorKind.DEADLINE, text))
+            resume(ServingError(ErrorKind.DEADLINE, self._too_late))
         self._watch()

@@ -13,20 +13,29 @@ callers that have a task anyway.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from prometheus_client.core import CounterMetricFamily, Metric
+
+from canarium_api import metric_names as names
 from canarium_api.metric_names import PredictionStatus
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime import validation, warmup
 from canarium_runtime.backends.base import Backend, ModelSpec
 from canarium_runtime.batching.batcher import Batcher, Done, Request
 from canarium_runtime.batching.merge import Outputs
+from canarium_runtime.caching import ResponseCache, exposition, make_cache
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
+from canarium_runtime.fallback.chain import FALLBACK, Chain
+from canarium_runtime.fallback.sources import Fallback
 from canarium_runtime.lifecycle import ANSWERING, Event, Lifecycle, ModelState
 from canarium_runtime.metrics import Metrics
 from canarium_runtime.parking import Parking, Resume
+from canarium_runtime.pipeline import Cancel, Pipeline
+from canarium_runtime.resilience.breaker import BreakerPolicy
 from canarium_runtime.shadow.answers import AnswerLog
+from canarium_runtime.version import server_version
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +50,7 @@ STATUS_OF_KIND: dict[ErrorKind, PredictionStatus] = {
 """How a failure counts; every other kind is the client's mistake."""
 _LOADABLE = frozenset({ModelState.UNLOADED, ModelState.LOADING, ModelState.WARMING})
 _UNLOAD_POLL_SECONDS = 0.01
-_MEASURED = frozenset({PredictionStatus.ERROR, PredictionStatus.TIMEOUT})
+_MEASURED = frozenset({PredictionStatus.ERROR, PredictionStatus.TIMEOUT, PredictionStatus.FALLBACK})
 """Refusals are quick: among the latencies they would make an overloaded server look fast."""
 
 
@@ -55,11 +64,21 @@ class Prediction:
     It holds a place in the server from `InferenceService.admit` on, until exactly one call of `close`.
     """
 
-    __slots__ = ("_open", "_service", "_ticket", "arrived_at", "deadline", "marks", "request_id")
+    __slots__ = (
+        "_give_up",
+        "_open",
+        "_service",
+        "_ticket",
+        "arrived_at",
+        "deadline",
+        "marks",
+        "request_id",
+    )
 
     def __init__(self, service: "InferenceService", request_id: str, patience: float) -> None:
         self._service = service
         self._ticket: Request | None = None
+        self._give_up: Cancel | None = None
         self._open = True
         self.marks: Marks | None = None
         """What is out of the ordinary with its answer."""
@@ -79,12 +98,24 @@ class Prediction:
         Raises:
             ServingError: QUEUE_FULL, NOT_READY or STOPPING; then `done` is not called.
         """
-        self._ticket = self._service.submit(inputs, self.deadline, done)
+        service = self._service
+        if service.pipeline is None:
+            self._ticket = service.submit(inputs, self.deadline, done)
+        else:
+            self._give_up = service.pipeline.start(self, inputs, done)
 
     def cancel(self) -> None:
         """Give up what is under way: nobody waits for it any more. `done` is not called after this."""
         if self._ticket is not None:
             self._service.cancel(self._ticket)
+        if self._give_up is not None:
+            self._give_up()
+
+    def mark(self, name: str, value: Any) -> None:
+        """Note what is out of the ordinary with the answer."""
+        if self.marks is None:
+            self.marks = {}
+        self.marks[name] = value
 
     def age(self) -> float:
         """Seconds since it arrived."""
@@ -94,10 +125,9 @@ class Prediction:
         """Leave the server, and be counted by how it ended. A second call does nothing."""
         if self._open:
             self._open = False
-            self._ticket = (
-                None  # it knows whom to call, who knows this: no work for the garbage collector
-            )
-            self._service.leave(error, self.age())
+            # They know whom to call, who knows this: a circle that the garbage collector would have to find.
+            self._ticket = self._give_up = None
+            self._service.leave(error, self.age(), self.marks)
 
 
 def status_of(error: BaseException) -> PredictionStatus:
@@ -125,6 +155,12 @@ class InferenceService:
         self._backend: Backend | None = None
         self._batcher: Batcher | None = None
         self._batching = False
+        self.fallbacks: Sequence[Fallback] = ()
+        """Who stands in for the model."""
+        self.shared_cache: Callable[[], ResponseCache | None] | None = None
+        """Gives the cache whose levels this model uses too; None: it has levels of its own."""
+        self.pipeline: Pipeline | None = None
+        """Stages before the queue; None: there are none."""
         self._answering = False
         self.leaving = False
         """Whether clients are asked to connect anew, elsewhere."""
@@ -132,7 +168,7 @@ class InferenceService:
         """Begins to load the model, where it is loaded only when somebody asks for it."""
         self.used_at = 0.0
         """Instant of `time.monotonic()` of the last request."""
-        self._parking = Parking()
+        self._parking = Parking("the model was not loaded within the request timeout")
         metrics.queue_length = lambda: self.waiting
 
     @property
@@ -166,16 +202,34 @@ class InferenceService:
         """Requests in the queue."""
         return self._batcher.waiting if self._batcher else 0
 
+    async def make_cache(self, model_sha256: str) -> ResponseCache | None:
+        """Make the cache that the settings ask for, for a model of this digest; None: none.
+
+        Raises:
+            LoadError: InvalidConfig.
+        """
+        if self.shared_cache is not None:
+            cache = self.shared_cache()
+            identity = (model_sha256, self.config.revision, server_version())
+            return None if cache is None else cache.for_model(identity)
+        made = make_cache(self.config, model_sha256, server_version())
+        if made is not None:
+            await made.start()
+        return made
+
     def begin_warming(self) -> None:
         """Note that the model is loaded."""
         self.lifecycle.advance(Event.LOADED, "the model is being warmed up")
 
-    def serve(self, backend: Backend, report: warmup.Report) -> None:
+    def serve(
+        self, backend: Backend, report: warmup.Report, cache: ResponseCache | None = None
+    ) -> None:
         """Begin to answer. Call on the event loop.
 
         Args:
             backend: a loaded model.
             report: what the warm-up found out about it.
+            cache: answers that were given before, of this very model.
         """
         self._batching = backend.spec.batchable and report.rows_independent
         self._backend = backend
@@ -189,8 +243,45 @@ class InferenceService:
         )
         if report.seconds_per_run is not None:
             self._batcher.placement.observe(report.seconds_per_run)
+        self._compose(cache)
         self.lifecycle.advance(Event.WARMED)
         self._parking.release()
+
+    def _compose(self, cache: ResponseCache | None) -> None:
+        """Put the stages before the queue together."""
+        config = self.config
+        timeout = config.backend_timeout
+        chain = None
+        if self.fallbacks or timeout is not None:
+            chain = Chain(
+                self.submit,
+                self.cancel,
+                self.fallbacks,
+                None if timeout is None else timeout.total_seconds(),
+                BreakerPolicy(failures=config.breaker_failures)
+                if self.fallbacks and config.breaker_failures
+                else None,
+            )
+        known = self.pipeline
+        self.pipeline = None
+        if cache is not None or chain is not None:
+            self.pipeline = Pipeline(self.submit, self.cancel, cache=cache, chain=chain)
+        if known is None and self.pipeline is not None:
+            self.metrics.more.append(self._more_series)
+
+    def _more_series(self, identity: Sequence[str]) -> Iterator[Metric]:
+        """Give the series of the stages."""
+        if self.pipeline is None:
+            return
+        if self.pipeline.cache is not None and self.shared_cache is None:
+            yield from exposition.families(self.pipeline.cache.statistics(), identity)
+        if self.pipeline.chain is not None and self.fallbacks:
+            labels = (*names.IDENTITY_LABELS, names.FALLBACK_LABEL)
+            text = "Answers that something else gave because the model did not."
+            family = CounterMetricFamily(names.FALLBACKS_TOTAL, text, labels=labels)
+            for name, count in self.pipeline.chain.answered.items():
+                family.add_metric((*identity, name), count)
+            yield family
 
     def fail(self, reason: str) -> None:
         """Note that the model cannot be loaded, and tell those who wait for it."""
@@ -247,14 +338,17 @@ class InferenceService:
         self.used_at = prediction.arrived_at
         return prediction
 
-    def leave(self, error: BaseException | None, seconds: float) -> None:
+    def leave(self, error: BaseException | None, seconds: float, marks: Marks | None) -> None:
         """Count a request that was let in, by how it ended."""
         self.metrics.inflight -= 1
-        if error is None:
+        if error is not None:
+            status = status_of(error)
+        elif marks is not None and FALLBACK in marks:
+            status = PredictionStatus.FALLBACK
+        else:
             self.metrics.succeeded += 1
             self.metrics.duration.observe(seconds)
             return
-        status = status_of(error)
         self.metrics.failed[status] += 1
         if status in _MEASURED:
             self.metrics.duration.observe(seconds)
@@ -272,6 +366,21 @@ class InferenceService:
             deadline=deadline,
             done=done,
         )
+
+    def submit_for(
+        self, other: ModelSpec, inputs: validation.ValidatedInputs, deadline: float, done: Done
+    ) -> Request:
+        """Queue inputs that were made for another model.
+
+        Raises:
+            ServingError: MODEL_FAILED: this model takes other inputs or lacks an output; or as `submit`.
+        """
+        spec = self.spec
+        if spec.inputs != other.inputs or not set(inputs.outputs) <= set(spec.output_names):
+            text = f"model {self.config.model_name!r} has other inputs or outputs"
+            raise ServingError(ErrorKind.MODEL_FAILED, text)
+        self.used_at = time.monotonic()
+        return self.submit(inputs, deadline, done)
 
     def cancel(self, ticket: Request) -> None:
         """Forget what `submit` queued."""
@@ -315,6 +424,15 @@ class InferenceService:
         """Refuse from now on; requests under way go on."""
         if self.lifecycle.allows(Event.DRAINED):
             self.lifecycle.advance(Event.DRAINED, "the server is stopping")
+
+    async def close_stages(self) -> None:
+        """Let go of what the stages before the queue hold: connections, and what is still to be written."""
+        if self.pipeline is None:
+            return
+        if self.pipeline.chain is not None:
+            await self.pipeline.chain.close()
+        if self.pipeline.cache is not None and self.shared_cache is None:
+            await self.pipeline.cache.close()
 
     def close(self) -> None:
         """Drop what waits and free the model."""

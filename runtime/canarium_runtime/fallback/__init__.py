@@ -1,0 +1,1 @@
+"""Who answers when the model does not (docs/howto/fall-back.md)."""
