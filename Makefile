@@ -22,11 +22,12 @@ help: ## list the commands
 
 # --- set-up
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt tests/torch_cpu.py
 	$(say) '.venv: installing Python packages (once, and again when pyproject.toml or constraints.txt change; a minute or two)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) --upgrade 'pip>=25.1'
-	@$(PIP) --constraint constraints.txt --editable '.[$(EXTRAS)]' --group lint --group test
+	@$(PIP) --constraint constraints.txt --editable '.[$(EXTRAS)]' --group lint --group test --group torch-cpu
+	@$(BIN)/python tests/torch_cpu.py
 	@touch $@
 
 .PHONY: setup system
