@@ -6,9 +6,23 @@ the type's prefix and its name in capitals.
 
 import json
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        msg = f"is not JSON: {error}"
+        raise ValueError(msg) from error
+
+
+AS_JSON: Final = BeforeValidator(_from_json)
+"""Annotation of a field that travels as JSON: a list or an object."""
 
 
 class EnvironmentModel(BaseModel):
@@ -23,9 +37,7 @@ class EnvironmentModel(BaseModel):
         """Render as environment variables; fields at None and empty lists are left out."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {
-            self.env_prefix + name.upper(): json.dumps(value)
-            if isinstance(value, (list, dict))
-            else str(value)
+            self.env_prefix + name.upper(): _text(value)
             for name, value in values.items()
             if value != []
         }
@@ -53,3 +65,9 @@ class EnvironmentModel(BaseModel):
             else e["msg"]
             for e in error.errors(include_input=False)
         )
+
+
+def _text(value: Any) -> str:
+    return (
+        json.dumps(value, separators=(",", ":")) if isinstance(value, list | dict) else str(value)
+    )

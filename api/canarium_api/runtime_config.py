@@ -1,12 +1,10 @@
 """`RuntimeConfig`: what the operator writes into a revision's ConfigMap and the runtime reads from its environment."""
 
-import json
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -15,8 +13,14 @@ from pydantic import (
 )
 
 from canarium_api.duration import Duration, format_duration
-from canarium_api.environment import EnvironmentModel
-from canarium_api.v1alpha1 import ModelFormat
+from canarium_api.environment import AS_JSON, EnvironmentModel
+from canarium_api.v1alpha1 import (
+    Accelerator,
+    ExecutionProvider,
+    ModelFormat,
+    Precision,
+    TensorDeclaration,
+)
 
 PREFIX = "CANARIUM_"
 HTTP_PORT = 8080
@@ -73,11 +77,6 @@ class FallbackEntry(BaseModel):
         return self
 
 
-def _from_json(value: Any) -> Any:
-    """Read what an environment variable holds as text."""
-    return json.loads(value) if isinstance(value, str) else value
-
-
 class RuntimeConfig(EnvironmentModel):
     """Settings of one inference server. Everything has a default but the model's URI."""
 
@@ -93,18 +92,34 @@ class RuntimeConfig(EnvironmentModel):
     """Version in V2 URLs, answers and metrics."""
     model_format: ModelFormat = ModelFormat.ONNX
     """Format of the artefact."""
+    model_inputs: Annotated[tuple[TensorDeclaration, ...], AS_JSON] = ()
+    """Inputs of a model that does not declare them itself: a JSON array of `{"name", "datatype", "shape"}`."""
+    model_outputs: Annotated[tuple[TensorDeclaration, ...], AS_JSON] = ()
+    """Outputs, likewise."""
+    model_entrypoint: str = "model:Model"
+    """`module:Class` of a Python model."""
+    allow_code: bool = False
+    """Whether Python code of the artefact may run."""
+    accelerator: Accelerator = Accelerator.AUTO
+    """`auto`: a GPU where one can be seen, else the CPU; `gpu`: a GPU, or the server leaves; `none`: the CPU."""
+    execution_provider: ExecutionProvider = ExecutionProvider.AUTO
+    """ONNX models: `auto`, `cpu`, `cuda`, `tensorrt` or `openvino`."""
+    precision: Precision | None = None
+    """`fp16` or `bf16`: arithmetic in 16 bits. Default: the model's own datatypes."""
+    compile_model: bool = False
+    """Run torch models through `torch.compile`."""
+    gpu_memory_bytes: int | None = Field(default=None, ge=1)
+    """Most GPU memory that ONNX Runtime's arena takes. Default: no limit."""
     deployment: str = "local/model"
     """`namespace/name` of the ModelDeployment: metric label."""
     revision: str = "local"
     """Revision: metric label."""
-    models: Annotated[tuple[ModelEntry, ...], BeforeValidator(_from_json)] = Field(
-        default=(), max_length=256
-    )
+    models: Annotated[tuple[ModelEntry, ...], AS_JSON] = Field(default=(), max_length=256)
     """More models that the server offers beside its own, as a JSON array of `{name, version, uri, sha256, format}`."""
     model_memory_bytes: int = Field(default=0, ge=0)
     """Most memory of all models together, estimated by their size: others than the server's own are then loaded when
     somebody asks for them, and the least recently used make room. 0: no bound, all are loaded at the start."""
-    fallbacks: Annotated[tuple[FallbackEntry, ...], BeforeValidator(_from_json)] = Field(
+    fallbacks: Annotated[tuple[FallbackEntry, ...], AS_JSON] = Field(
         default=(), max_length=8
     )
     """Who answers when the model fails or takes too long, in that order, as a JSON array of
@@ -134,6 +149,12 @@ class RuntimeConfig(EnvironmentModel):
     """How long the server keeps accepting after SIGTERM, while endpoints and gateways learn that it leaves."""
     warmup_requests: int = Field(default=3, ge=0, le=1000)
     """Synthetic requests before ready."""
+    warmup_samples: Annotated[tuple[dict[str, Any], ...], AS_JSON] = ()
+    """Requests of your own before ready: a JSON array of bodies for `/predict` or the V2 infer endpoint."""
+    warmup_uri: str | None = None
+    """File with more of them, one JSON body a line: `https://`, `http://` (with a digest) or `file:///path`."""
+    warmup_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Expected digest of that file."""
     workers: int = Field(default=1, ge=1, le=64)
     """Batches that run at the same time."""
     intra_op_threads: int = Field(default=0, ge=0)
@@ -215,6 +236,16 @@ class RuntimeConfig(EnvironmentModel):
                 raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _code_has_a_digest(self) -> Self:
+        if self.allow_code and self.model_sha256 is None and self.model_uri.startswith("http"):
+            msg = (
+                f"{PREFIX}MODEL_SHA256 is required where {PREFIX}ALLOW_CODE is true and the artefact comes from the "
+                "network: code runs only after its digest was verified"
+            )
+            raise ValueError(msg)
+        return self
+
 
 class LoadFailure(BaseModel):
     """Why a server cannot serve its model: written as JSON to the termination log, read by the operator."""
@@ -222,7 +253,8 @@ class LoadFailure(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     reason: str
-    """CamelCase: DigestMismatch, ModelUnreadable, ModelUnsupported, DownloadFailed, InvalidConfig, WarmupFailed."""
+    """CamelCase: DigestMismatch, ModelUnreadable, ModelUnsupported, DownloadFailed, InvalidConfig, WarmupFailed,
+    CodeNotAllowed, AcceleratorUnavailable."""
     message: str
     """One sentence for people, with the remedy."""
     permanent: bool = False

@@ -29,19 +29,88 @@ class ModelFormat(StrEnum):
     """Formats that the runtime can load."""
 
     ONNX = "onnx"
+    """An ONNX file."""
+    TORCH = "torch"
+    """A program of torch.export (.pt2) or a TorchScript archive; never a pickle."""
+    PYTHON = "python"
+    """A Python class, in one file or a zip archive."""
+    CHAIN = "chain"
+    """A zip archive of steps, each of one of the other formats, and chain.toml."""
+
+
+class Datatype(StrEnum):
+    """Datatypes of the Open Inference Protocol."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    BF16 = "BF16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+
+class TensorDeclaration(ApiModel):
+    """One input or output of a model whose file does not say what it takes and gives."""
+
+    name: str = Field(min_length=1, max_length=256)
+    """Name in requests and answers."""
+    datatype: Datatype
+    """Datatype."""
+    shape: list[Annotated[int, Field(ge=-1)]] = Field(max_length=32)
+    """Sizes; -1 is any size. The first is the number of rows, and -1 for a model whose requests may be joined."""
 
 
 class WarmupSpec(ApiModel):
     """Requests that the server runs through the model before it is ready."""
 
+    model_config = rules(
+        (
+            "!has(self.uri) || !self.uri.startsWith('http://') || has(self.sha256)",
+            "model.warmup.sha256 is required with an http:// URI, since the transport proves nothing: "
+            "add the digest (sha256sum FILE) or use https://",
+        ),
+        (
+            "!has(self.sha256) || has(self.uri)",
+            "model.warmup.sha256 is the digest of the file at model.warmup.uri: set uri, or remove sha256",
+        ),
+    )
+
     requests: int = Field(default=3, ge=0, le=1000)
     """How many synthetic requests, at batch sizes 1 to `serving.maxBatchSize`."""
+    samples: list[OpaqueObject] = Field(default=[], max_length=32)
+    """Requests of your own, each the body of a request to `/predict` or `/v2/models/NAME/infer`, at most 64 KiB
+    together. One that fails keeps the pod from becoming ready."""
+    uri: str | None = Field(
+        default=None, min_length=1, max_length=2048, pattern=r"^(https?://[^\s]+|file:///[^\s]+)$"
+    )
+    """More such requests, one JSON body a line: `https://host/path` or `file:///path` (inside the image). A zip
+    artefact may hold them itself, as `warmup.jsonl`."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Digest of that file."""
 
 
 class ModelSpec(ApiModel):
     """The artefact to serve."""
 
     model_config = rules(
+        (
+            "self.format != 'python' || self.allowCode",
+            "model.format python runs the artefact's code in the pod: set model.allowCode to true if you trust its "
+            "source, or use onnx or torch",
+        ),
+        (
+            "!self.allowCode || has(self.sha256) || !self.uri.startsWith('http')",
+            "model.sha256 is required where model.allowCode is true and the artefact comes from the network: "
+            "add the digest (sha256sum FILE)",
+        ),
         (
             "!self.uri.startsWith('http://') || has(self.sha256)",
             "model.sha256 is required with an http:// URI, since the transport proves nothing: "
@@ -77,7 +146,21 @@ class ModelSpec(ApiModel):
     )
     """Name of the model in URLs (`/v2/models/NAME/infer`). Default: the name of the ModelDeployment."""
     format: ModelFormat = ModelFormat.ONNX
-    """File format."""
+    """File format: `onnx`; `torch` (a program of torch.export, or TorchScript); `python` (a class); `chain` (steps of
+    these). The last three need a runtime image that has what they import."""
+    inputs: list[TensorDeclaration] = Field(default=[], max_length=64)
+    """Inputs, in order, of a model that does not declare them itself: TorchScript, or a Python class. For a program of
+    torch.export: other names than its own."""
+    outputs: list[TensorDeclaration] = Field(default=[], max_length=64)
+    """Outputs, likewise."""
+    allow_code: bool = False
+    """Whether Python code of the artefact may run in the pod, which can do whatever the pod may do."""
+    entrypoint: str | None = Field(
+        default=None,
+        max_length=256,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*:[A-Za-z_][A-Za-z0-9_]*$",
+    )
+    """`module:Class` of a Python model. Default: `model:Model`."""
     warmup: WarmupSpec = WarmupSpec()
     """Warm-up before ready."""
 
@@ -89,6 +172,63 @@ class ResourcesSpec(ApiModel):
     """Reserved amounts. HPA targets are percentages of these."""
     limits: dict[str, Quantity] = Field(default={"cpu": "1", "memory": "1Gi"}, max_length=16)
     """Upper bounds; GPUs (`nvidia.com/gpu`) go here. The server sizes its threads by the CPU limit."""
+
+
+class Accelerator(StrEnum):
+    """Whether a model runs on a GPU."""
+
+    AUTO = "auto"
+    """Where there is one."""
+    GPU = "gpu"
+    """On a GPU or not at all."""
+    NONE = "none"
+    """On the CPU."""
+
+
+class ExecutionProvider(StrEnum):
+    """What runs an ONNX model."""
+
+    AUTO = "auto"
+    """CUDA on a GPU, else the CPU provider."""
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+    OPENVINO = "openvino"
+
+
+class Precision(StrEnum):
+    """Datatype of a model's arithmetic."""
+
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+class ExecutionSpec(ApiModel):
+    """How the model is run."""
+
+    model_config = rules(
+        (
+            "self.accelerator != 'none' || !(self.provider in ['cuda', 'tensorrt'])",
+            "serving.execution.provider runs on a GPU: set accelerator to auto or gpu, or choose another provider",
+        ),
+        (
+            "self.accelerator != 'gpu' || !(self.provider in ['cpu', 'openvino'])",
+            "serving.execution.provider runs on the CPU: set accelerator to auto or none, or choose another provider",
+        ),
+    )
+
+    accelerator: Accelerator = Accelerator.AUTO
+    """`auto`: on a GPU where `resources` has `nvidia.com/gpu` (or a MIG slice), else on the CPU. `gpu`, and `auto` with
+    such a resource: a pod that finds no usable GPU does not become ready; it never falls back to the CPU."""
+    provider: ExecutionProvider = ExecutionProvider.AUTO
+    """ONNX models: which execution provider. The runtime image must have it."""
+    precision: Precision | None = None
+    """Arithmetic in 16 bits: autocast for torch, TensorRT's own for ONNX. Default: the model's own datatypes."""
+    compile: bool = False
+    """torch models: `torch.compile` them. The image needs a C++ compiler (on a GPU: Triton), and the warm-up takes
+    longer."""
+    gpu_memory: Quantity | None = None
+    """ONNX models: most GPU memory that ONNX Runtime's arena takes. Default: no limit."""
 
 
 class ServingSpec(ApiModel):
@@ -108,6 +248,8 @@ class ServingSpec(ApiModel):
     """Keep answers, and give equal requests the same one without running the model. Default: off."""
     drain_timeout: Duration = timedelta(seconds=30)
     """How long a pod that is being stopped may finish the requests it has taken."""
+    execution: ExecutionSpec = ExecutionSpec()
+    """What the model runs on, and how."""
     image: str | None = Field(default=None, min_length=1, max_length=1024)
     """Runtime image. Default: the one that the operator was installed with."""
     resources: ResourcesSpec = ResourcesSpec()

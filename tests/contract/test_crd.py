@@ -40,6 +40,10 @@ def metrics(*found: dict[str, Any]) -> dict[str, Any]:
     return {"rollout": {"analysis": {"metrics": list(found)}}}
 
 
+MODEL = {"uri": "https://models.example.com/m"}
+TENSOR = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+
+
 def ab_test(**ways: Any) -> dict[str, Any]:
     return {"rollout": {"abTest": {"goals": ["error-rate"], **ways}}}
 
@@ -48,6 +52,21 @@ def ab_test(**ways: Any) -> dict[str, Any]:
     ("remedy", "spec"),
     [
         ("add the digest", {"model": {"uri": "http://models.example.com/a.onnx"}}),
+        ("set model.allowCode to true", {"model": {**MODEL, "format": "python"}}),
+        ("add the digest", {"model": {**MODEL, "format": "python", "allowCode": True}}),
+        (
+            "add the digest",
+            {"model": {**MODEL, "warmup": {"uri": "http://models.example.com/w.jsonl"}}},
+        ),
+        ("set uri, or remove sha256", {"model": {**MODEL, "warmup": {"sha256": "0" * 64}}}),
+        (
+            "set accelerator to auto or gpu",
+            {"serving": {"execution": {"accelerator": "none", "provider": "cuda"}}},
+        ),
+        (
+            "set accelerator to auto or none",
+            {"serving": {"execution": {"accelerator": "gpu", "provider": "openvino"}}},
+        ),
         ("lower the one or raise the other", {"autoscaling": {"minReplicas": 30}}),
         ("set cpu or memory above 0", {"autoscaling": {"cpu": 0, "memory": 0}}),
         ("reorder the steps", steps(5, 5)),
@@ -105,6 +124,14 @@ async def test_a_name_that_no_service_could_have_is_refused(real: RealWorld, nam
     [
         {"model": {"uri": "http://models.example.com/a.onnx", "sha256": "0" * 64}},
         {"model": {"uri": "pvc://models/a/b.onnx"}},
+        {"model": {"uri": "configmap://tiny/model.py", "format": "python", "allowCode": True}},
+        {"model": {**MODEL, "format": "torch", "inputs": [TENSOR], "outputs": [TENSOR]}},
+        {"model": {**MODEL, "warmup": {"samples": [{"instances": [[1, 2]]}]}}},
+        {
+            "serving": {
+                "execution": {"accelerator": "gpu", "provider": "tensorrt", "precision": "fp16"}
+            }
+        },
         {"model": {"uri": "configmap://tiny/model.onnx"}},
         {"model": {"uri": "file:///models/model.onnx"}},
         {"autoscaling": {"minReplicas": 20, "maxReplicas": 20, "memory": 0}},

@@ -1,7 +1,8 @@
 """What the CRD's schema cannot say of a spec: checks across fields, each with the field and the remedy."""
 
+import json
 import re
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -13,6 +14,9 @@ from canarium_operator.core.problems import Problem
 from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.validation import validate_rollout
 from canarium_operator.core.versions import versions_of
+
+MAX_SAMPLES_BYTES: Final = 64 * 1024
+"""Most bytes of `model.warmup.samples`, which travel in an environment variable."""
 
 
 def parse_spec(raw: Any) -> ModelDeploymentSpec | list[Problem]:
@@ -144,4 +148,25 @@ def _model(spec: ModelDeploymentSpec) -> list[Problem]:
                 message=f"{path!r} is not a key of a ConfigMap: write configmap://NAME/KEY",
             )
         ]
-    return []
+    return _declared(spec)
+
+
+def _declared(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse names twice, and requests for the warm-up that would not fit into a ConfigMap."""
+    problems = []
+    for field, tensors in (("inputs", spec.model.inputs), ("outputs", spec.model.outputs)):
+        names = [tensor.name for tensor in tensors]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                place = f"spec.model.{field}[{index}].name"
+                problems.append(
+                    Problem(field=place, message=f"{name!r} is there already: rename it")
+                )
+    size = len(json.dumps(spec.model.warmup.samples))
+    if size > MAX_SAMPLES_BYTES:
+        message = (
+            f"has {size} bytes, more than {MAX_SAMPLES_BYTES}: put the requests into a file and name it in "
+            "model.warmup.uri"
+        )
+        problems.append(Problem(field="spec.model.warmup.samples", message=message))
+    return problems

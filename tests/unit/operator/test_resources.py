@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from canarium_api.runtime_config import RuntimeConfig
-from canarium_api.v1alpha1 import ModelDeploymentSpec
+from canarium_api.v1alpha1 import ModelDeploymentSpec, ModelFormat
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
@@ -84,6 +84,58 @@ def test_the_server_reads_what_the_operator_writes() -> None:
     assert config.model_version == "7"
     assert config.max_body_bytes == 1024 * 1024
     assert config.drain_delay.total_seconds() == 5
+
+
+def config_of(**spec: Any) -> RuntimeConfig:
+    return RuntimeConfig.from_env(children(**spec)["ConfigMap"]["data"])
+
+
+def test_what_a_model_declares_reaches_the_server() -> None:
+    """Format, tensors, leave to run code, and requests for the warm-up."""
+    tensor = {"name": "x", "datatype": "BF16", "shape": [-1, 2]}
+    sample = {"instances": [[1, 2]]}
+    model = {
+        "uri": "https://models.example.com/m.zip",
+        "sha256": "0" * 64,
+        "format": "python",
+        "allowCode": True,
+        "entrypoint": "serve:Scorer",
+        "inputs": [tensor],
+        "outputs": [tensor],
+        "warmup": {"samples": [sample], "uri": "https://models.example.com/w.jsonl"},
+    }
+    config = config_of(model=model)
+    assert (config.model_format, config.allow_code) == (ModelFormat.PYTHON, True)
+    assert config.model_entrypoint == "serve:Scorer"
+    assert [t.to_manifest() for t in config.model_inputs] == [tensor]
+    assert [t.to_manifest() for t in config.model_outputs] == [tensor]
+    assert config.warmup_samples == (sample,)
+    assert config.warmup_uri == "https://models.example.com/w.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked", "expected"),
+    [
+        ({}, "auto", "none"),
+        ({"nvidia.com/gpu": "1"}, "auto", "gpu"),
+        ({"nvidia.com/gpu.shared": "1"}, "auto", "gpu"),
+        ({"nvidia.com/mig-1g.10gb": "1"}, "auto", "gpu"),
+        ({"nvidia.com/gpu": "0"}, "auto", "none"),
+        ({"nvidia.com/gpu": "1"}, "none", "none"),
+        ({}, "gpu", "gpu"),
+    ],
+)
+def test_a_pod_that_has_a_gpu_runs_its_model_there(
+    limits: dict[str, str], asked: str, expected: str
+) -> None:
+    """World: the pod's resources and what the spec asks for; world: what the server is told."""
+    serving = {
+        "resources": {"limits": {"cpu": "1", "memory": "1Gi", **limits}},
+        "execution": {"accelerator": asked, "gpuMemory": "2Gi", "precision": "bf16"},
+    }
+    config = config_of(serving=serving)
+    assert config.accelerator == expected
+    assert (config.gpu_memory_bytes, config.precision) == (2 * 1024**3, "bf16")
 
 
 def test_a_revision_outlives_its_spec() -> None:

@@ -20,6 +20,9 @@ def metrics(**metric: Any) -> dict[str, Any]:
     return {"rollout": {"analysis": {"metrics": [{"name": "agreement", **metric}]}}}
 
 
+TENSOR = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+
+
 def test_a_short_spec_is_valid() -> None:
     """Every default can be carried out."""
     assert validate(spec()) == []
@@ -45,6 +48,16 @@ def test_a_short_spec_is_valid() -> None:
         ),
         ({"model": {"uri": "pvc://models/../other.onnx"}}, "spec.model.uri", "'..' is not allowed"),
         ({"model": {"uri": "file:///models/../etc/passwd"}}, "spec.model.uri", "'..' is not allowed"),
+        (
+            {"model": {"uri": "file:///m.ts", "format": "torch", "inputs": [TENSOR, TENSOR]}},
+            "spec.model.inputs[1].name",
+            "'x' is there already: rename it",
+        ),
+        (
+            {"model": {"uri": "file:///m", "warmup": {"samples": [{"instances": ["a" * 70_000]}]}}},
+            "spec.model.warmup.samples",
+            "put the requests into a file and name it in model.warmup.uri",
+        ),
         ({"model": {"uri": "configmap://small/a/b"}}, "spec.model.uri", "configmap://NAME/KEY"),
         (
             metrics(query="a", min=2, max=1),

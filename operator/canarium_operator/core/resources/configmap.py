@@ -11,6 +11,7 @@ from typing import Final
 
 from canarium_api import quantity
 from canarium_api.runtime_config import ANSWERS_PORT, RuntimeConfig
+from canarium_api.v1alpha1 import Accelerator, ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
@@ -22,16 +23,41 @@ DRAIN_DELAY: Final = timedelta(seconds=5)
 """How long a pod that is to stop goes on accepting: the endpoints, and then the gateway, learn of it only after the
 pod does."""
 
+GPU_RESOURCES: Final = ("nvidia.com/gpu", "nvidia.com/mig-")
+"""What the names of GPUs, whole, shared or sliced, begin with among a pod's resources."""
+
+
+def accelerator_of(serving: ServingSpec) -> Accelerator:
+    """Say what a pod runs its model on. `auto` is decided by what it asks for: with a GPU among its resources the GPU
+    is what was paid for, so nothing but it will do; without one, a GPU that the pod can see is not its own.
+    """
+    if serving.execution.accelerator is not Accelerator.AUTO:
+        return serving.execution.accelerator
+    asked = {**serving.resources.requests, **serving.resources.limits}
+    gpus = (name for name in asked if name.startswith(GPU_RESOURCES))
+    return Accelerator.GPU if any(asked[name] != "0" for name in gpus) else Accelerator.NONE
+
 
 def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
     """Translate a revision to the settings of its servers."""
     model, serving = revision.model, revision.serving
+    execution = serving.execution
+    gpu_memory = execution.gpu_memory
     return RuntimeConfig(
         model_uri=model_source.locate(model.uri).uri,
         model_sha256=model.sha256,
         model_name=model.name or ref.name,
         model_version=revision.model_version,
         model_format=model.format,
+        model_inputs=tuple(model.inputs),
+        model_outputs=tuple(model.outputs),
+        model_entrypoint=model.entrypoint or "model:Model",
+        allow_code=model.allow_code,
+        accelerator=accelerator_of(serving),
+        execution_provider=execution.provider,
+        precision=execution.precision,
+        compile_model=execution.compile,
+        gpu_memory_bytes=int(quantity.parse_quantity(gpu_memory)) if gpu_memory else None,
         deployment=str(ref),
         revision=revision.name,
         max_batch_size=serving.max_batch_size,
@@ -42,6 +68,9 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         drain_timeout=serving.drain_timeout,
         drain_delay=DRAIN_DELAY,
         warmup_requests=model.warmup.requests,
+        warmup_samples=tuple(model.warmup.samples),
+        warmup_uri=model.warmup.uri,
+        warmup_sha256=model.warmup.sha256,
         # Always: a shadow must not restart the pods of the revision that it is compared with.
         answers_port=ANSWERS_PORT,
         **cache_settings(serving.cache),
