@@ -21,7 +21,10 @@ HALVES = {
         [
             "canarium_api",
             "canarium_runtime.__main__",
+            "canarium_runtime.loader",
             "canarium_runtime.backends.onnx",
+            "canarium_runtime.backends.python",
+            "canarium_runtime.backends.chain",
             "canarium_runtime.caching",
         ],
         ["redis", "sqlalchemy", "kopf", "kubernetes", "torch", "prometheus_api_client"],

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from canarium_api.runtime_config import RuntimeConfig
-from canarium_runtime import cgroup, warmup
-from canarium_runtime.backends import open_backend
-from canarium_runtime.backends.base import Backend
+from canarium_api.v1alpha1 import TensorDeclaration
+from canarium_runtime import cgroup, samples, warmup
+from canarium_runtime.backends import devices, open_backend
+from canarium_runtime.backends.base import Backend, TensorSpec
+from canarium_runtime.backends.options import Options
 from canarium_runtime.lifecycle import Event
 from canarium_runtime.repository import Repository
 from canarium_runtime.service import InferenceService
@@ -32,16 +35,12 @@ async def load(config: RuntimeConfig, service: InferenceService, stop: threading
         Stopped: fetching was given up.
     """
     started = time.monotonic()
-    backend, sha256 = await in_daemon_thread(lambda: _open(config, stop))
+    backend, sha256, requests = await in_daemon_thread(lambda: _open(config, stop))
     if not service.lifecycle.allows(Event.LOADED):
         backend.close()
         return
     service.begin_warming()
-    report = await in_daemon_thread(
-        lambda: warmup.warm_up(
-            backend, requests=config.warmup_requests, max_batch_size=config.max_batch_size
-        )
-    )
+    report = await in_daemon_thread(lambda: _warm_up(config, backend, requests))
     if not service.lifecycle.allows(Event.WARMED):
         backend.close()
         return
@@ -56,8 +55,10 @@ async def load(config: RuntimeConfig, service: InferenceService, stop: threading
     gc.freeze()
 
 
-def _open(config: RuntimeConfig, stop: threading.Event) -> tuple[Backend, str]:
-    """Give the model and the digest of its artefact."""
+def _open(
+    config: RuntimeConfig, stop: threading.Event
+) -> tuple[Backend, str, list[samples.Sample]]:
+    """Give the model, the digest of its artefact, and the requests for its warm-up."""
     repository = Repository(
         directory=Path(config.download_dir),
         timeout=config.download_timeout,
@@ -65,8 +66,49 @@ def _open(config: RuntimeConfig, stop: threading.Event) -> tuple[Backend, str]:
         stop=stop,
     )
     artefact = repository.fetch(config.model_uri, config.model_sha256)
-    threads = config.intra_op_threads or max(1, cgroup.usable_cpus() // config.workers)
-    return open_backend(config.model_format, artefact.path, threads), artefact.sha256
+    requests = samples.collect(config, artefact.path, repository)
+    backend = open_backend(config.model_format, artefact.path, options_of(config))
+    return backend, artefact.sha256, requests
+
+
+def options_of(config: RuntimeConfig) -> Options:
+    """What a model is opened with, from the settings and what this process may use.
+
+    Raises:
+        LoadError: AcceleratorUnavailable.
+    """
+    return Options(
+        threads=config.intra_op_threads or max(1, cgroup.usable_cpus() // config.workers),
+        device=devices.choose(config.accelerator, devices.look(os.environ)),
+        provider=config.execution_provider,
+        precision=config.precision,
+        compiled=config.compile_model,
+        gpu_memory_bytes=config.gpu_memory_bytes,
+        inputs=tuple(map(_declared, config.model_inputs)),
+        outputs=tuple(map(_declared, config.model_outputs)),
+        allow_code=config.allow_code,
+        entrypoint=config.model_entrypoint,
+        directory=Path(config.download_dir),
+        max_bytes=config.max_model_bytes,
+    )
+
+
+def _declared(tensor: TensorDeclaration) -> TensorSpec:
+    shape = tuple(None if size < 0 else size for size in tensor.shape)
+    return TensorSpec(name=tensor.name, datatype=tensor.datatype.value, shape=shape)
+
+
+def _warm_up(
+    config: RuntimeConfig, backend: Backend, requests: list[samples.Sample]
+) -> warmup.Report:
+    # The user's own come first: where they fail, their message says more than a failure on zeros.
+    examples = samples.run(backend, requests)
+    return warmup.warm_up(
+        backend,
+        requests=config.warmup_requests,
+        max_batch_size=config.max_batch_size,
+        examples=examples,
+    )
 
 
 async def in_daemon_thread(function: Callable[[], T]) -> T:

@@ -51,6 +51,7 @@ class FakeBackend:
     """
 
     compute_bound = False
+    device = "cpu"
     memory_bytes = 1000
 
     def __init__(

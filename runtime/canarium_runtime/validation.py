@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from canarium_runtime.backends.base import DTYPES, Array, ModelSpec, TensorSpec
+from canarium_runtime.backends.base import DTYPES, FLOATING, Array, ModelSpec, TensorSpec
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 
 _MAX_DIMENSIONS = 32
@@ -26,13 +26,15 @@ _ACCEPTED: dict[str, frozenset[type]] = {
     else frozenset({str})
     if name == "BYTES"
     else _NUMBER
-    if name.startswith("FP")
+    if name in FLOATING
     else frozenset({int})
     for name in DTYPES
 }
 _PACKED = {"FP16": "e", "FP32": "f"}
 """Formats of the `struct` module, of standard size, which alone refuses what overflows. JSON's numbers are 64-bit
 floats, so these two can."""
+_FAR_TOO_LARGE = 1e300
+"""JSON's integers have no bound, floats have."""
 _KINDS = {
     dict: "an object",
     list: "an array",
@@ -264,7 +266,7 @@ def _wanted(datatype: str) -> str:
         return "a boolean"
     if datatype == "BYTES":
         return "a string"
-    return "a number" if datatype.startswith("FP") else "an integer"
+    return "a number" if datatype in FLOATING else "an integer"
 
 
 def _convert(
@@ -276,7 +278,11 @@ def _convert(
         if packed := _PACKED.get(spec.datatype):
             # Refuses what numpy would make infinite, and is quicker.
             return np.frombuffer(struct.pack(f"={len(flat)}{packed}", *flat), dtype)
-        return np.array(flat, dtype)
+        if spec.datatype != "BF16":
+            return np.array(flat, dtype)
+        array = np.array(flat, np.float64).astype(dtype)
+        if np.isfinite(array).all():  # what overflows is an infinity to it
+            return array
     except OverflowError:
         pass
     at = next(i for i, v in enumerate(flat) if not _fits(dtype, v))
@@ -286,6 +292,8 @@ def _convert(
 
 
 def _fits(dtype: np.dtype[Any], value: Any) -> bool:
+    if dtype == DTYPES["BF16"]:
+        return abs(value) < _FAR_TOO_LARGE and bool(np.isfinite(np.array(float(value), dtype)))
     if dtype.kind == "f":
         return bool(abs(value) <= float(np.finfo(dtype).max))
     info = np.iinfo(cast("Any", dtype))

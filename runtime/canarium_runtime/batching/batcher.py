@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from canarium_runtime.backends.base import Backend, BackendError
+from canarium_runtime.backends.base import Backend, BackendError, InputError
 from canarium_runtime.batching import merge
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.batching.placement import Placement
@@ -270,10 +270,8 @@ class Batcher:
             if request not in self._requests:
                 continue
             if isinstance(outcome, BackendError):
-                failure = ServingError(ErrorKind.MODEL_FAILED, "the model failed on this input")
-                failure.__cause__ = outcome
                 self.queue.cancel(request)  # its other parts, if any, are not needed
-                self._settle(request, failure)
+                self._settle(request, _failure_of(outcome))
             elif part.is_whole:
                 self._settle(request, outcome)
             else:
@@ -320,6 +318,16 @@ def _refusal(refused: QueueFull | TooLate) -> ServingError:
     text = f"the queue takes about {refused.seconds:.1f} s now, which is more than this request has"
     seconds = max(1, math.ceil(refused.seconds))
     return ServingError(ErrorKind.QUEUE_FULL, text, retry_after_seconds=seconds)
+
+
+def _failure_of(error: BackendError) -> ServingError:
+    """What the client is told: the model's own words only where it means them for clients."""
+    if isinstance(error, InputError):
+        failure = ServingError(ErrorKind.INVALID, error.message, field=error.field)
+    else:
+        failure = ServingError(ErrorKind.MODEL_FAILED, "the model failed on this input")
+    failure.__cause__ = error
+    return failure
 
 
 def _execute(backend: Backend, batch: _Batch) -> _Result:

@@ -17,6 +17,8 @@ from canarium_runtime.validation import ValidatedInputs, malformed
 
 _MAX_ID = 256
 WRITE_ARRAYS = orjson.OPT_SERIALIZE_NUMPY
+AS_LISTS = frozenset({"BYTES", "BF16"})
+"""Datatypes whose arrays orjson does not write."""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,14 @@ import orjson
 from canarium_runtime.backends.base import Array, ModelSpec
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
-from canarium_runtime.rest.codec import WRITE_ARRAYS, Call, Identity, load_object, read_id
+from canarium_runtime.rest.codec import (
+    AS_LISTS,
+    WRITE_ARRAYS,
+    Call,
+    Identity,
+    load_object,
+    read_id,
+)
 from canarium_runtime.rest.fast import FastReader
 from canarium_runtime.service import Marks
 from canarium_runtime.validation import RawTensor, describe, malformed, validate
@@ -56,7 +63,7 @@ class PredictCodec:
         datatypes = self._datatypes
         document = {
             "outputs": {
-                name: array.tolist() if datatypes[name] == "BYTES" else _writable(array)
+                name: array.tolist() if datatypes[name] in AS_LISTS else _writable(array)
                 for name, array in zip(call.inputs.outputs, outputs.arrays, strict=True)
             },
             **self._origin,

@@ -16,6 +16,7 @@ Datatype = Literal[
     "INT32",
     "INT64",
     "FP16",
+    "BF16",
     "FP32",
     "FP64",
     "BYTES",

@@ -16,7 +16,14 @@ from canarium_runtime.backends.base import DTYPES, ModelSpec
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest import binary
-from canarium_runtime.rest.codec import WRITE_ARRAYS, Call, Identity, load_object, read_id
+from canarium_runtime.rest.codec import (
+    AS_LISTS,
+    WRITE_ARRAYS,
+    Call,
+    Identity,
+    load_object,
+    read_id,
+)
 from canarium_runtime.rest.fast import FastReader
 from canarium_runtime.service import Marks
 from canarium_runtime.validation import RawTensor, describe, malformed, validate
@@ -103,7 +110,7 @@ class V2Codec:
             else:
                 # In row-major order; NaN and infinities become null.
                 flat = array if array.ndim == 1 else array.ravel()
-                data = flat.tolist() if datatype in _AS_LISTS else flat
+                data = flat.tolist() if datatype in AS_LISTS else flat
                 pieces += (b'],"data":', orjson.dumps(data, option=WRITE_ARRAYS), b"}")
             pieces.append(b",")
         pieces[-1] = b"]}"
@@ -117,7 +124,7 @@ class V2Codec:
         columns: list[list[bytes]] = []
         for name, array in zip(names, run.outputs, strict=True):
             datatype, head = self._heads[name]
-            if datatype in _AS_LISTS or array.ndim > _MATRIX or array.size > _MAX_SHARED_NUMBERS:
+            if datatype in AS_LISTS or array.ndim > _MATRIX or array.size > _MAX_SHARED_NUMBERS:
                 return []
             if not array.size:
                 return []
@@ -192,10 +199,6 @@ class V2Codec:
                 as_binary.append(name)
             names.append(name)
         return names, as_binary
-
-
-_AS_LISTS = frozenset({"BYTES", "BF16"})
-"""Datatypes whose arrays orjson does not write."""
 
 
 @lru_cache(maxsize=1024)

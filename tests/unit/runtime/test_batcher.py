@@ -3,11 +3,12 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
 
+from canarium_runtime.backends.base import Array, InputError
 from canarium_runtime.batching.batcher import Batcher
 from canarium_runtime.batching.placement import Placement
 from canarium_runtime.errors import ErrorKind, ServingError
@@ -105,6 +106,28 @@ async def test_only_the_request_that_fails_gets_the_error(make_batcher: MakeBatc
     assert bad.kind is ErrorKind.MODEL_FAILED
     assert "secret" not in bad.message
     assert backend.batch_rows == [3, 1, 1, 1]
+
+
+async def test_a_model_that_refuses_an_input_tells_the_client(make_batcher: MakeBatcher) -> None:
+    """Its words are for the client, and only for the one whose input it is."""
+
+    def refusing(inputs: Mapping[str, Array]) -> Sequence[Array]:
+        if (inputs["x"] < 0).any():
+            msg = "x must not be negative"
+            raise InputError(msg, "x")
+        return [inputs["x"].sum(axis=1)]
+
+    batcher = make_batcher(FakeBackend(compute=refusing))
+    good, bad = await asyncio.gather(
+        ask(batcher, [1, 1]), ask(batcher, [-1, 1]), return_exceptions=True
+    )
+    assert good == [2]
+    assert isinstance(bad, ServingError)
+    assert (bad.kind, bad.message, bad.field) == (
+        ErrorKind.INVALID,
+        "x must not be negative",
+        "x",
+    )
 
 
 async def test_an_output_without_a_row_for_each_row_is_the_models_failure(

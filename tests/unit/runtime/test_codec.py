@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
+from canarium_runtime.backends.base import DTYPES
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.rest.codec import Call, Identity, MakeCodec
@@ -301,3 +302,14 @@ def test_a_scalar_output_is_written(value: float, expected: float | None) -> Non
     assert orjson.loads(plain)["outputs"] == {"y": expected}
     v2, _ = V2Codec(spec, IDENTITY).encode(call, Outputs(Run([array])), "")
     assert orjson.loads(v2)["outputs"][0]["data"] == [expected]
+
+
+def test_brain_floats_are_written_as_numbers() -> None:
+    """JSON has no 16-bit floats, so they are written as what they are."""
+    spec = model_spec(outputs=[tensor("y", "BF16", None)])
+    array = np.array([1.5, -0.25, np.nan], DTYPES["BF16"])
+    for make in (V2Codec, PredictCodec):
+        text, _ = make(spec, IDENTITY).encode(call_for(["y"]), Outputs(Run([array])), "")
+        outputs = orjson.loads(text)["outputs"]
+        written = outputs["y"] if isinstance(outputs, dict) else outputs[0]["data"]
+        assert written == [1.5, -0.25, None]

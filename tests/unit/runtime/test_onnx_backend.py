@@ -9,11 +9,13 @@ from onnx import TensorProto, helper, save
 
 from canarium_api.v1alpha1 import ModelFormat
 from canarium_runtime.backends import open_backend
-from canarium_runtime.backends.base import DTYPES, BackendError, Dimension
-from canarium_runtime.backends.onnx import is_batchable, open_onnx
+from canarium_runtime.backends.base import DTYPES, BackendError, Dimension, is_batchable
+from canarium_runtime.backends.onnx import open_onnx
+from canarium_runtime.backends.options import Options
 from canarium_runtime.errors import LoadError
 from canarium_runtime.testing import echo_model, linear_model, tensor, write_model
 
+OPTIONS = Options()
 ONNX_TYPES = {
     "BOOL": TensorProto.BOOL,
     "UINT8": TensorProto.UINT8,
@@ -25,6 +27,7 @@ ONNX_TYPES = {
     "INT32": TensorProto.INT32,
     "INT64": TensorProto.INT64,
     "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
     "FP32": TensorProto.FLOAT,
     "FP64": TensorProto.DOUBLE,
     "BYTES": TensorProto.STRING,
@@ -33,7 +36,7 @@ ONNX_TYPES = {
 
 def test_a_model_runs(tmp_path: Path) -> None:
     """Specs come from the file, and rows give their values."""
-    backend = open_backend(ModelFormat.ONNX, linear_model(tmp_path / "m.onnx"), threads=1)
+    backend = open_backend(ModelFormat.ONNX, linear_model(tmp_path / "m.onnx"), OPTIONS)
     assert backend.spec.platform == "onnx_onnxv1"
     assert backend.spec.inputs == (tensor("x", "FP32", "N", 2),)
     assert backend.spec.outputs == (tensor("y", "FP32", "N"),)
@@ -47,7 +50,7 @@ def test_a_model_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("datatype", sorted(DTYPES))
 def test_every_datatype_goes_through(tmp_path: Path, datatype: str) -> None:
     """All tensor types of the protocol, strings too."""
-    backend = open_onnx(echo_model(tmp_path / "m.onnx", ONNX_TYPES[datatype], None), threads=1)
+    backend = open_onnx(echo_model(tmp_path / "m.onnx", ONNX_TYPES[datatype], None), OPTIONS)
     assert backend.spec.inputs[0].datatype == datatype
     value: Any = {"BOOL": True, "BYTES": "grün"}.get(datatype, 3)
     (answer,) = backend.infer({"x": np.array([value, value], DTYPES[datatype])}, ["y"])
@@ -65,7 +68,7 @@ def test_a_failing_run_is_a_backend_error(tmp_path: Path) -> None:
         {"shape": np.array([2], np.int64)},
     )
     with pytest.raises(BackendError):
-        open_onnx(path, threads=1).infer({"x": np.zeros((3, 2), np.float32)}, ["y"])
+        open_onnx(path, OPTIONS).infer({"x": np.zeros((3, 2), np.float32)}, ["y"])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x08\x12\x00" * 100])
@@ -74,7 +77,7 @@ def test_an_unreadable_file_says_so(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
     with pytest.raises(LoadError, match="complete ONNX model") as caught:
-        open_onnx(path, threads=1)
+        open_onnx(path, OPTIONS)
     assert (caught.value.failure.reason, caught.value.failure.permanent) == (
         "ModelUnreadable",
         True,
@@ -96,7 +99,7 @@ def test_sklearns_zipmap_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
     with pytest.raises(LoadError, match="'zipmap': False") as caught:
-        open_onnx(path, threads=1)
+        open_onnx(path, OPTIONS)
     assert (caught.value.failure.reason, caught.value.failure.permanent) == (
         "ModelUnsupported",
         True,
@@ -104,10 +107,10 @@ def test_sklearns_zipmap_is_refused_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_a_type_without_a_datatype_is_refused(tmp_path: Path) -> None:
-    """The protocol has no 16-bit brain floats."""
-    path = echo_model(tmp_path / "m.onnx", TensorProto.BFLOAT16, None)
+    """The protocol has no complex numbers."""
+    path = echo_model(tmp_path / "m.onnx", TensorProto.COMPLEX64, None)
     with pytest.raises(LoadError) as caught:
-        open_onnx(path, threads=1)
+        open_onnx(path, OPTIONS)
     assert caught.value.failure.reason in {"ModelUnsupported", "ModelUnreadable"}
     assert caught.value.failure.permanent
 

@@ -35,6 +35,12 @@ def raw(values: Any, shape: tuple[int, ...] | None = None) -> RawTensor:
         pytest.param(
             tensor("x", "BYTES", None), raw(["a", "ü\u0000"]), ["a", "ü\u0000"], id="strings"
         ),
+        pytest.param(
+            tensor("x", "BF16", 2),
+            raw([1.5, 3.39e38]),
+            [1.5, 3.3895313892515355e38],
+            id="brain floats",
+        ),
         pytest.param(tensor("x", "FP16", 2), raw([1.5, 65504.0]), [1.5, 65504.0], id="half floats"),
         pytest.param(tensor("x", "FP64"), raw([3.5], ()), 3.5, id="a scalar"),
     ],
@@ -138,6 +144,38 @@ def test_values_that_fit_become_an_array(
             "a string (BYTES)",
             "a number 1",
             id="no string",
+        ),
+        pytest.param(
+            tensor("x", "BF16", None),
+            raw([1, 3.4e38]),
+            "[1]",
+            "fits BF16",
+            "3.4e+38",
+            id="brain overflow",
+        ),
+        pytest.param(
+            tensor("x", "BF16", None),
+            raw([3.3961775292304957e38]),
+            "[0]",
+            "fits BF16",
+            "3.39617752923",
+            id="brain overflow by rounding",
+        ),
+        pytest.param(
+            tensor("x", "BF16", None),
+            raw([1, 10**400]),
+            "[1]",
+            "fits BF16",
+            "1000",
+            id="brain overflow beyond floats",
+        ),
+        pytest.param(
+            tensor("x", "BF16", None),
+            raw(["1"]),
+            "[0]",
+            "a number (BF16)",
+            'a string "1"',
+            id="no brain float",
         ),
         pytest.param(
             tensor("x", "FP16", None),

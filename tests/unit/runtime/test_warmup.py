@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from canarium_runtime.backends.base import Array, ModelSpec
+from canarium_runtime.backends.base import Array, BackendError, InputError, ModelSpec
 from canarium_runtime.errors import LoadError
 from canarium_runtime.testing import FakeBackend, model_spec, tensor
 from canarium_runtime.warmup import Report, rows_are_independent, synthetic_inputs, warm_up
@@ -100,3 +100,55 @@ def test_a_model_with_axes_of_any_size_is_given_the_benefit_of_the_doubt() -> No
     """A size of 1 may be too small for it, so nothing is known."""
     spec = model_spec([tensor("x", "FP32", "N", 3, "H", "W")])
     assert warm_up(failing(spec), requests=1, max_batch_size=4) == Report()
+
+
+def refusing_zeros(inputs: Mapping[str, Array]) -> Sequence[Array]:
+    """A model that means to refuse what the warm-up makes of itself."""
+    if not inputs["x"].all():
+        msg = "x must not be zero"
+        raise InputError(msg)
+    return [inputs["x"].sum(axis=1)]
+
+
+def test_a_model_that_refuses_zeros_is_served() -> None:
+    """It says so to clients, and does not fail."""
+    report = warm_up(FakeBackend(compute=refusing_zeros), requests=3, max_batch_size=4)
+    assert report == Report()
+
+
+def test_examples_take_the_place_of_zeros() -> None:
+    """Their rows go through at all batch sizes, and the time of a run is known."""
+    backend = FakeBackend(compute=refusing_zeros)
+    example = {"x": np.array([[1, 2], [3, 4]], np.float32)}
+    report = warm_up(backend, requests=3, max_batch_size=4, examples=[example])
+    assert backend.batch_rows[:6] == [1, 2, 4, 1, 1, 1]
+    assert report.seconds_per_run is not None
+    assert report.rows_independent
+
+
+def test_a_dependence_that_only_examples_show_is_found() -> None:
+    """Random rows between -3 and 3 go another way through this model than real ones, which are large."""
+
+    def compute(inputs: Mapping[str, Array]) -> Sequence[Array]:
+        total = inputs["x"].sum(axis=1)
+        return [total - total.mean() if total.max() > 100 else total]
+
+    example = {"x": np.array([[100, 200], [300, 400]], np.float32)}
+    backend = FakeBackend(compute=compute)
+    assert warm_up(backend, requests=1, max_batch_size=4).rows_independent
+    report = warm_up(backend, requests=1, max_batch_size=4, examples=[example])
+    assert not report.rows_independent
+
+
+def test_an_example_that_fails_in_a_batch_fails_the_warm_up() -> None:
+    """It went through alone, so the model cannot do what it declares."""
+
+    def compute(inputs: Mapping[str, Array]) -> Sequence[Array]:
+        if inputs["x"].shape[0] > 1:
+            msg = "one at a time"
+            raise BackendError(msg)
+        return [inputs["x"].sum(axis=1)]
+
+    example = {"x": np.ones((1, 2), np.float32)}
+    with pytest.raises(LoadError, match="fails on examples in a batch: one at a time"):
+        warm_up(FakeBackend(compute=compute), requests=2, max_batch_size=4, examples=[example])
