@@ -51,6 +51,8 @@ class ModelEntry(BaseModel):
     uri: str = Field(min_length=1)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     format: ModelFormat = ModelFormat.ONNX
+    inputs: tuple[TensorDeclaration, ...] = ()
+    outputs: tuple[TensorDeclaration, ...] = ()
 
 
 class FallbackEntry(BaseModel):
@@ -115,7 +117,8 @@ class RuntimeConfig(EnvironmentModel):
     revision: str = "local"
     """Revision: metric label."""
     models: Annotated[tuple[ModelEntry, ...], AS_JSON] = Field(default=(), max_length=256)
-    """More models that the server offers beside its own, as a JSON array of `{name, version, uri, sha256, format}`."""
+    """More models that the server offers beside its own, as a JSON array of `{name, version, uri, sha256, format,
+    inputs, outputs}`."""
     model_memory_bytes: int = Field(default=0, ge=0)
     """Most memory of all models together, estimated by their size: others than the server's own are then loaded when
     somebody asks for them, and the least recently used make room. 0: no bound, all are loaded at the start."""
@@ -238,9 +241,13 @@ class RuntimeConfig(EnvironmentModel):
 
     @model_validator(mode="after")
     def _code_has_a_digest(self) -> Self:
-        if self.allow_code and self.model_sha256 is None and self.model_uri.startswith("http"):
+        artefacts = [("MODEL_SHA256", self.model_uri, self.model_sha256)]
+        artefacts += [(f"MODELS: sha256 of {m.name}", m.uri, m.sha256) for m in self.models]
+        for field, uri, digest in artefacts if self.allow_code else ():
+            if digest is not None or not uri.startswith("http"):
+                continue
             msg = (
-                f"{PREFIX}MODEL_SHA256 is required where {PREFIX}ALLOW_CODE is true and the artefact comes from the "
+                f"{PREFIX}{field} is required where {PREFIX}ALLOW_CODE is true and the artefact comes from the "
                 "network: code runs only after its digest was verified"
             )
             raise ValueError(msg)

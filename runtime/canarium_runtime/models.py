@@ -73,8 +73,14 @@ class Models:
                     "model_uri": entry.uri,
                     "model_sha256": entry.sha256,
                     "model_format": entry.format,
+                    "model_inputs": entry.inputs,
+                    "model_outputs": entry.outputs,
                     "models": (),
                     "fallbacks": (),
+                    # Requests for another model's warm-up.
+                    "warmup_samples": (),
+                    "warmup_uri": None,
+                    "warmup_sha256": None,
                 }
             )
             service = _make_service(own, f"{entry.name}:{entry.version}")

@@ -1,6 +1,7 @@
 """Several models in one server: who is loaded when, who makes room, and who waits."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -208,3 +209,27 @@ def test_models_travel_by_the_environment() -> None:
     )
     assert RuntimeConfig.from_env(config.to_env()) == config
     assert "CANARIUM_MODELS" not in RuntimeConfig(model_uri="file:///m.onnx").to_env()
+
+
+async def test_a_models_own_declarations_are_not_those_of_the_first() -> None:
+    """Tensors are each model's own, and requests for the warm-up are the first one's alone."""
+    tensor = {"name": "x", "datatype": "FP32", "shape": [-1]}
+    more = {"name": "b", "uri": "file:///b.ts", "format": "torch", "inputs": [tensor]}
+    config = RuntimeConfig.from_env(
+        {
+            "CANARIUM_MODEL_URI": "file:///a.onnx",
+            "CANARIUM_MODELS": json.dumps([more]),
+            "CANARIUM_WARMUP_SAMPLES": json.dumps([{"instances": [[1]]}]),
+            "CANARIUM_WARMUP_URI": "file:///w.jsonl",
+        }
+    )
+    own = Models(config).get("b").config
+    assert [t.name for t in own.model_inputs] == ["x"]
+    assert (own.model_format, own.warmup_samples, own.warmup_uri) == ("torch", (), None)
+
+
+def test_code_of_every_model_needs_a_digest_when_it_comes_from_the_network() -> None:
+    """Not only the first one's."""
+    entry = ModelEntry(name="b", uri="https://models.example.com/b.zip")
+    with pytest.raises(ValueError, match="sha256 of b is required"):
+        RuntimeConfig(model_uri="file:///a.py", allow_code=True, models=(entry,))
