@@ -122,9 +122,7 @@ class RuntimeConfig(EnvironmentModel):
     model_memory_bytes: int = Field(default=0, ge=0)
     """Most memory of all models together, estimated by their size: others than the server's own are then loaded when
     somebody asks for them, and the least recently used make room. 0: no bound, all are loaded at the start."""
-    fallbacks: Annotated[tuple[FallbackEntry, ...], AS_JSON] = Field(
-        default=(), max_length=8
-    )
+    fallbacks: Annotated[tuple[FallbackEntry, ...], AS_JSON] = Field(default=(), max_length=8)
     """Who answers when the model fails or takes too long, in that order, as a JSON array of
     `{"model": NAME}`, `{"url": V2 INFER URL}` or `{"outputs": {NAME: ROW}}`."""
     backend_timeout: Duration | None = None
@@ -237,20 +235,6 @@ class RuntimeConfig(EnvironmentModel):
             if url is not None and not url.get_secret_value().startswith(schemes):
                 msg = f"{PREFIX}{name.upper()} must begin with {' or '.join(schemes)}"
                 raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _code_has_a_digest(self) -> Self:
-        artefacts = [("MODEL_SHA256", self.model_uri, self.model_sha256)]
-        artefacts += [(f"MODELS: sha256 of {m.name}", m.uri, m.sha256) for m in self.models]
-        for field, uri, digest in artefacts if self.allow_code else ():
-            if digest is not None or not uri.startswith("http"):
-                continue
-            msg = (
-                f"{PREFIX}{field} is required where {PREFIX}ALLOW_CODE is true and the artefact comes from the "
-                "network: code runs only after its digest was verified"
-            )
-            raise ValueError(msg)
         return self
 
 

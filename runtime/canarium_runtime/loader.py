@@ -15,6 +15,7 @@ from canarium_runtime import cgroup, samples, warmup
 from canarium_runtime.backends import devices, open_backend
 from canarium_runtime.backends.base import Backend, TensorSpec
 from canarium_runtime.backends.options import Options
+from canarium_runtime.errors import LoadError
 from canarium_runtime.lifecycle import Event
 from canarium_runtime.repository import Repository
 from canarium_runtime.service import InferenceService
@@ -59,6 +60,12 @@ def _open(
     config: RuntimeConfig, stop: threading.Event
 ) -> tuple[Backend, str, list[samples.Sample]]:
     """Give the model, the digest of its artefact, and the requests for its warm-up."""
+    if config.allow_code and not config.model_sha256 and config.model_uri.startswith("http"):
+        msg = (
+            "model.sha256 is required where model.allowCode is true and the artefact comes from the network: code runs "
+            "only after its digest was verified"
+        )
+        raise LoadError("InvalidConfig", msg, permanent=True)
     repository = Repository(
         directory=Path(config.download_dir),
         timeout=config.download_timeout,

@@ -151,8 +151,9 @@ def test_a_server_that_cannot_serve_says_why(
 def test_code_from_the_network_needs_a_digest(tmp_path: Path) -> None:
     """Before anything is fetched."""
     server = Server(tmp_path, "https://127.0.0.1:1/m.py", model_format="python", allow_code="true")
-    assert server.exit_code() == 2
-    assert "CANARIUM_MODEL_SHA256 is required" in server.failure().message
+    assert server.exit_code() == 1
+    assert server.failure().reason == "InvalidConfig"
+    assert "model.sha256 is required" in server.failure().message
 
 
 def test_requests_in_the_archive_are_run(start: Start, tmp_path: Path) -> None:

@@ -226,10 +226,3 @@ async def test_a_models_own_declarations_are_not_those_of_the_first() -> None:
     own = Models(config).get("b").config
     assert [t.name for t in own.model_inputs] == ["x"]
     assert (own.model_format, own.warmup_samples, own.warmup_uri) == ("torch", (), None)
-
-
-def test_code_of_every_model_needs_a_digest_when_it_comes_from_the_network() -> None:
-    """Not only the first one's."""
-    entry = ModelEntry(name="b", uri="https://models.example.com/b.zip")
-    with pytest.raises(ValueError, match="sha256 of b is required"):
-        RuntimeConfig(model_uri="file:///a.py", allow_code=True, models=(entry,))
