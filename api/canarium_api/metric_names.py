@@ -30,6 +30,14 @@ CACHE_LEVEL_UP: Final = "ml_cache_level_up"
 CACHE_LOOKUP_DURATION_SECONDS: Final = "ml_cache_lookup_duration_seconds"
 CACHE_JOINED_TOTAL: Final = "ml_cache_joined_total"
 LEVEL_LABEL: Final = "level"
+AUTHENTICATION_FAILURES_TOTAL: Final = "ml_authentication_failures_total"
+RATE_LIMITED_TOTAL: Final = "ml_rate_limited_total"
+RATE_LIMIT_SHARED: Final = "ml_rate_limit_shared"
+AUDIT_RECORDS_TOTAL: Final = "ml_audit_records_total"
+AUDIT_DROPPED_TOTAL: Final = "ml_audit_dropped_total"
+AUDIT_FAILURES_TOTAL: Final = "ml_audit_write_failures_total"
+AUDIT_WAITING: Final = "ml_audit_waiting_records"
+AUDIT_LAG_SECONDS: Final = "ml_audit_lag_seconds"
 
 DEPLOYMENT_LABEL: Final = "deployment"
 MODEL_VERSION_LABEL: Final = "model_version"
@@ -66,6 +74,31 @@ class CacheLevel(StrEnum):
     """In Redis."""
     DATABASE = "database"
     """In a database."""
+
+
+class AuthFailure(StrEnum):
+    """Why credentials were refused; the value of the label `reason` of `ml_authentication_failures_total`."""
+
+    MISSING = "missing"
+    """The request came without credentials."""
+    KEY = "key"
+    """An API key that nobody has."""
+    MALFORMED = "malformed"
+    """A header or token that cannot be read."""
+    ALGORITHM = "algorithm"
+    """A token signed in a way that is not allowed."""
+    SIGNING_KEY = "signing_key"
+    """A token signed by a key that the issuer does not list."""
+    SIGNATURE = "signature"
+    """A token whose signature is wrong."""
+    EXPIRED = "expired"
+    """A token whose time is over, or has not come."""
+    CLAIMS = "claims"
+    """A token of another issuer or for another audience, or without a claim that it must have."""
+    FORBIDDEN = "forbidden"
+    """A good token without a required scope or claim (403)."""
+    CERTIFICATE = "certificate"
+    """A protected path was asked for without a client certificate, where one is required."""
 
 
 FAILED_STATUSES: Final = (

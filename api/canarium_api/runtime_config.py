@@ -12,8 +12,10 @@ from pydantic import (
     model_validator,
 )
 
+from canarium_api.audit_config import AuditSettings
 from canarium_api.duration import Duration, format_duration
-from canarium_api.environment import AS_JSON, EnvironmentModel
+from canarium_api.environment import AS_JSON
+from canarium_api.security_config import SecuritySettings
 from canarium_api.v1alpha1 import (
     Accelerator,
     ExecutionProvider,
@@ -79,7 +81,7 @@ class FallbackEntry(BaseModel):
         return self
 
 
-class RuntimeConfig(EnvironmentModel):
+class RuntimeConfig(SecuritySettings, AuditSettings):
     """Settings of one inference server. Everything has a default but the model's URI."""
 
     env_prefix: ClassVar[str] = PREFIX

@@ -17,6 +17,7 @@ from canarium_api.duration import Duration
 from canarium_api.patterns import MODEL_URI_PATTERN
 from canarium_api.quantity import Quantity
 from canarium_api.rollout import DEFAULT_STEPS, RolloutSpec
+from canarium_api.security import AuditSpec, RateLimitSpec, SecuritySpec
 
 OpaqueObject = Annotated[
     dict[str, Any],
@@ -268,6 +269,17 @@ class ServingSpec(ApiModel):
     """More labels for the pods. Labels under canarium.dev/ are the operator's own."""
     pod_annotations: dict[str, str] = Field(default={}, max_length=32)
     """More annotations for the pods."""
+    security: SecuritySpec | None = None
+    """Who may ask, and over which transport. Default: anyone who reaches a pod, over plain HTTP."""
+    rate_limit: RateLimitSpec | None = None
+    """How often each client may ask. Default: as often as it likes."""
+    audit: AuditSpec | None = None
+    """A record of each prediction. Default: none is made."""
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether the pods speak TLS."""
+        return self.security is not None and self.security.tls is not None
 
 
 class AutoscalingSpec(ApiModel):

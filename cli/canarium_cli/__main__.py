@@ -33,6 +33,16 @@ COMMANDS: Final = {
         module="canarium_runtime.__main__",
         extra="runtime,onnx",
     ),
+    "keys": Command(
+        summary="API keys for clients of a model: new NAME, hash NAME",
+        module="canarium_cli.keys",
+        extra="cli",
+    ),
+    "audit": Command(
+        summary="whether an audit log is as it was written: verify FILE...",
+        module="canarium_runtime.audit.__main__",
+        extra="runtime",
+    ),
     "plan": Command(
         summary="what the operator would decide, from recorded metrics, without a cluster",
         module="canarium_cli.plan",

@@ -75,8 +75,16 @@ class Cluster(Protocol):
     async def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """Read a Secret's texts; None where there is none."""
 
-    async def signature(self, ref: ObjectRef, revision: str, model: str) -> SignatureStatus:
+    async def signature(
+        self, ref: ObjectRef, revision: str, model: str, *, tls: bool = False
+    ) -> SignatureStatus:
         """Ask a ready pod of a revision, through its Service, for the inputs and outputs of its model.
+
+        Args:
+            ref: the ModelDeployment.
+            revision: whose pods are asked.
+            model: its name in URLs.
+            tls: whether the pods speak TLS.
 
         Raises:
             errors.ProbeError: none answered in time, or the answer is something else.

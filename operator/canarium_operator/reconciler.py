@@ -322,7 +322,9 @@ class Reconciler:
 
         async def ask(probe: Probe) -> tuple[str, SignatureAnswer]:
             try:
-                told = await self._cluster.signature(given.ref, probe.revision, probe.model)
+                told = await self._cluster.signature(
+                    given.ref, probe.revision, probe.model, tls=probe.tls
+                )
             except (ClusterError, ProbeError) as error:
                 return probe.revision, ProbeFailure(message=str(error))
             return probe.revision, told

@@ -39,6 +39,16 @@ class ErrorKind(StrEnum):
     """The server is about to leave."""
     DEADLINE = "deadline_exceeded"
     """No answer within the request timeout."""
+    UNAUTHENTICATED = "unauthenticated"
+    """No credentials, or wrong ones."""
+    FORBIDDEN = "forbidden"
+    """Good credentials, which do not allow this."""
+    RATE_LIMITED = "rate_limited"
+    """The client asks more often than it may."""
+    AUTHENTICATION_UNAVAILABLE = "authentication_unavailable"
+    """The issuer's signing keys could not be had yet, so no token can be checked."""
+    AUDIT_FULL = "audit_full"
+    """The audit log cannot take more, and nothing may go unrecorded."""
     MODEL_FAILED = "model_failed"
     """The model raised an error on this input."""
     INTERNAL = "internal_error"
@@ -55,6 +65,7 @@ class ServingError(Exception):
         expected: what that field should hold.
         got: what it holds.
         retry_after_seconds: when trying again makes sense.
+        challenge: value of the header WWW-Authenticate.
 
     Attributes:
         client_id: the id that the client gave its request, where a decoder had read it already.
@@ -71,6 +82,7 @@ class ServingError(Exception):
         expected: str | None = None,
         got: str | None = None,
         retry_after_seconds: int | None = None,
+        challenge: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -79,6 +91,7 @@ class ServingError(Exception):
         self.expected = expected
         self.got = got
         self.retry_after_seconds = retry_after_seconds
+        self.challenge = challenge
 
 
 class QueueFullError(ServingError):

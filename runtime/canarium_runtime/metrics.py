@@ -21,6 +21,8 @@ from prometheus_client.utils import floatToGoString
 
 from canarium_api import metric_names as names
 from canarium_api.metric_names import PredictionStatus
+from canarium_runtime.audit.counts import AuditCounts
+from canarium_runtime.security.counts import GuardCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -69,6 +71,8 @@ class Metrics(Collector):
         self.ready = False
         self.more: list[Callable[[Sequence[str]], Iterable[Metric]]] = []
         """Series of parts that are not always there; each gets the values of the identity labels."""
+        self.guard = GuardCounts()
+        self.audit = AuditCounts()
 
     @property
     def predictions(self) -> dict[PredictionStatus, int]:
@@ -133,6 +137,8 @@ class Metrics(Collector):
             yield gauge
         for part in self.more:
             yield from part(self._identity)
+        yield from self.guard.families(self._identity)
+        yield from self.audit.families(self._identity)
 
 
 class _Together(Collector):

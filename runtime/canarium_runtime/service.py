@@ -43,6 +43,8 @@ STATUS_OF_KIND: dict[ErrorKind, PredictionStatus] = {
     ErrorKind.QUEUE_FULL: PredictionStatus.REJECTED,
     ErrorKind.NOT_READY: PredictionStatus.REJECTED,
     ErrorKind.STOPPING: PredictionStatus.REJECTED,
+    ErrorKind.AUTHENTICATION_UNAVAILABLE: PredictionStatus.REJECTED,
+    ErrorKind.AUDIT_FULL: PredictionStatus.REJECTED,
     ErrorKind.DEADLINE: PredictionStatus.TIMEOUT,
     ErrorKind.MODEL_FAILED: PredictionStatus.ERROR,
     ErrorKind.INTERNAL: PredictionStatus.ERROR,

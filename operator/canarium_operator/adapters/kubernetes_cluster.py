@@ -306,9 +306,11 @@ class KubernetesCluster:
                 texts[key] = base64.b64decode(value).decode()
         return texts
 
-    async def signature(self, ref: ObjectRef, revision: str, model: str) -> SignatureStatus:
+    async def signature(
+        self, ref: ObjectRef, revision: str, model: str, *, tls: bool = False
+    ) -> SignatureStatus:
         """Ask a pod for its model's inputs and outputs."""
-        return await read_signature(self._api, ref, revision, model)
+        return await read_signature(self._api, ref, revision, model, tls=tls)
 
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
         """Post an Event under a name made of the object and the epoch."""

@@ -27,7 +27,7 @@ MAX_BYTES: Final = 256 * 1024
 
 
 async def read_signature(
-    api: ApiClient, ref: ObjectRef, revision: str, model: str
+    api: ApiClient, ref: ObjectRef, revision: str, model: str, *, tls: bool = False
 ) -> SignatureStatus:
     """Ask any ready pod of a revision.
 
@@ -36,13 +36,14 @@ async def read_signature(
         ref: the ModelDeployment.
         revision: whose Service is asked.
         model: name of the model in URLs.
+        tls: whether the pods speak TLS; the API server does not check their certificate.
 
     Raises:
         ProbeError: no pod answered in time, or what it answered is no signature.
     """
     service = child_name(ref.name, revision)
     path = (
-        f"/api/v1/namespaces/{ref.namespace}/services/{service}:{PORT}/proxy/v2/models/"
+        f"/api/v1/namespaces/{ref.namespace}/services/{'https:' if tls else ''}{service}:{PORT}/proxy/v2/models/"
         f"{quote(model, safe='')}"
     )
     action = f"ask {service} for its model's inputs and outputs"

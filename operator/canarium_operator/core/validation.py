@@ -2,11 +2,14 @@
 
 import json
 import re
+from datetime import timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from canarium_api.quantity import parse_quantity
+from canarium_api.rollout import SchemaChange
+from canarium_api.security_config import OpenPath
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import ratio
 from canarium_operator.core.cache_validation import validate_cache
@@ -52,6 +55,7 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
         *_ratios(spec),
         *_test(spec),
         *_shadow(spec),
+        *_security(spec),
         *_versions(spec),
         *validate_rollout(spec.rollout),
     ]
@@ -108,6 +112,38 @@ def _shadow(spec: ModelDeploymentSpec) -> list[Problem]:
         return []
     message = "without a gateway nothing copies requests: set traffic.gateway, or remove the shadow"
     return [Problem(field="spec.rollout.shadow", message=message)]
+
+
+def _security(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse what would keep the probes, the operator or the router of an A/B test away from the pods."""
+    security, rollout = spec.serving.security, spec.rollout
+    problems: list[Problem] = []
+    if security is None:
+        return problems
+    field = "spec.serving.security"
+    if OpenPath.HEALTH not in security.open_paths:
+        message = "Health must be among them: the kubelet's probes have no credentials"
+        problems.append(Problem(field=f"{field}.openPaths", message=message))
+    if (
+        OpenPath.METADATA not in security.open_paths
+        and rollout.schema_change is not SchemaChange.ALLOW
+    ):
+        message = (
+            "without Metadata the operator cannot compare the inputs and outputs of two versions: add it, or set "
+            "rollout.schemaChange to Allow"
+        )
+        problems.append(Problem(field=f"{field}.openPaths", message=message))
+    if security.jwt is not None and security.jwt.leeway > timedelta(minutes=10):
+        message = "at most 10m: longer than that, tokens that have expired would be taken"
+        problems.append(Problem(field=f"{field}.jwt.leeway", message=message))
+    if (
+        security.tls is not None
+        and rollout.ab_test is not None
+        and rollout.ab_test.sticky is not None
+    ):
+        message = "the router of a sticky A/B test speaks plain HTTP to the pods: use abTest.header or abTest.cookie"
+        problems.append(Problem(field=f"{field}.tls", message=message))
+    return problems
 
 
 def _resources(spec: ModelDeploymentSpec) -> list[Problem]:

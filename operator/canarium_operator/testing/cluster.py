@@ -237,7 +237,9 @@ class FakeCluster(FakeApiServer):
         self.after(call)
         return found
 
-    async def signature(self, ref: ObjectRef, revision: str, model: str) -> SignatureStatus:
+    async def signature(
+        self, ref: ObjectRef, revision: str, model: str, *, tls: bool = False
+    ) -> SignatureStatus:
         """Give what `signatures` holds, if a pod is ready."""
         await self._enter(
             call := Call("signature", "Service", naming.child_name(ref.name, revision))

@@ -19,6 +19,11 @@ STATUS_OF_KIND: dict[ErrorKind, int] = {
     ErrorKind.NOT_READY: 503,
     ErrorKind.STOPPING: 503,
     ErrorKind.DEADLINE: 504,
+    ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.FORBIDDEN: 403,
+    ErrorKind.RATE_LIMITED: 429,
+    ErrorKind.AUTHENTICATION_UNAVAILABLE: 503,
+    ErrorKind.AUDIT_FULL: 503,
     ErrorKind.MODEL_FAILED: 500,
     ErrorKind.INTERNAL: 500,
 }
@@ -35,3 +40,13 @@ def error_body(error: ServingError, request_id: str) -> bytes:
         if (value := getattr(error, name)) is not None:
             body[name] = value
     return orjson.dumps(body)
+
+
+def error_headers(error: ServingError) -> list[tuple[bytes, bytes]]:
+    """Headers that belong to a failure: when to come again, how to authenticate."""
+    headers = []
+    if error.retry_after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
+    if error.challenge is not None:
+        headers.append((b"www-authenticate", error.challenge.encode("ascii", "replace")))
+    return headers

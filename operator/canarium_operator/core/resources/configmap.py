@@ -15,7 +15,7 @@ from canarium_api.v1alpha1 import Accelerator, ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.resources import metadata, model_source
+from canarium_operator.core.resources import metadata, model_source, securing
 from canarium_operator.core.resources.cache import cache_settings
 from canarium_operator.core.revision import Revision
 
@@ -74,6 +74,7 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         # Always: a shadow must not restart the pods of the revision that it is compared with.
         answers_port=ANSWERS_PORT,
         **cache_settings(serving.cache),
+        **securing.secure(serving).settings,
     )
 
 

@@ -16,7 +16,9 @@ PORT: Final = 80
 def make_service(ref: ObjectRef, revision: Revision) -> Manifest:
     """Make the Service of a revision."""
     return make(
-        metadata.revision_metadata(ref, revision), naming.revision_selector(ref, revision.name)
+        metadata.revision_metadata(ref, revision),
+        naming.revision_selector(ref, revision.name),
+        "https" if revision.serving.speaks_tls else "http",
     )
 
 
@@ -30,8 +32,8 @@ def make_preview(ref: ObjectRef, revision: str) -> Manifest:
     )
 
 
-def make(meta: Manifest, selector: dict[str, str]) -> Manifest:
-    """Make a Service that leads to the pods with these labels."""
+def make(meta: Manifest, selector: dict[str, str], protocol: str = "http") -> Manifest:
+    """Make a Service that leads to the pods with these labels, which speak this protocol."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -45,7 +47,7 @@ def make(meta: Manifest, selector: dict[str, str]) -> Manifest:
                     "port": PORT,
                     "targetPort": "http",
                     "protocol": "TCP",
-                    "appProtocol": "http",
+                    "appProtocol": protocol,
                 }
             ],
         },

@@ -15,7 +15,7 @@ from canarium_api.v1alpha1 import ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.resources import metadata, model_source
+from canarium_operator.core.resources import metadata, model_source, securing
 from canarium_operator.core.resources.cache import cache_environment
 from canarium_operator.core.resources.configmap import DRAIN_DELAY
 from canarium_operator.core.revision import Revision
@@ -63,7 +63,7 @@ def _pod_metadata(ref: ObjectRef, revision: Revision) -> Manifest:
         "labels": {**theirs, **metadata.revision_labels(ref, revision)},
         "annotations": {
             **serving.pod_annotations,
-            **scraped(HTTP_PORT),
+            **scraped(HTTP_PORT, "https" if serving.speaks_tls else "http"),
         },
     }
 
@@ -72,12 +72,16 @@ def _pod_spec(ref: ObjectRef, revision: Revision) -> Manifest:
     serving = revision.serving
     drain = DRAIN_DELAY.total_seconds() + serving.drain_timeout.total_seconds()
     source = model_source.locate(revision.model.uri)
+    secured = securing.secure(serving)
+    security = pod_security()
+    if secured.writes_volume:
+        security |= {"fsGroup": _USER, "fsGroupChangePolicy": "OnRootMismatch"}
     return {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": math.ceil(drain) + _GRACE_SECONDS,
-        "securityContext": pod_security(),
-        "containers": [_container(ref, revision, source.mounts)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}, *source.volumes],
+        "securityContext": security,
+        "containers": [_container(ref, revision, source.mounts, secured)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *source.volumes, *secured.volumes],
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -121,10 +125,13 @@ def scheduling(serving: ServingSpec) -> Manifest:
     return {name: value for name, value in fields.items() if value}
 
 
-def _container(ref: ObjectRef, revision: Revision, mounts: list[Manifest]) -> Manifest:
+def _container(
+    ref: ObjectRef, revision: Revision, mounts: list[Manifest], secured: securing.Securing
+) -> Manifest:
     serving = revision.serving
     environment = cache_environment(serving.cache)
-    return {
+    scheme = "HTTPS" if serving.speaks_tls else "HTTP"
+    container = {
         "name": CONTAINER,
         "image": revision.image,
         # Only where there is something: an empty list would be another template, and restart all pods.
@@ -139,29 +146,40 @@ def _container(ref: ObjectRef, revision: Revision, mounts: list[Manifest]) -> Ma
         # The server writes there why it cannot serve; the status of the ModelDeployment quotes it.
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *mounts],  # noqa: S108 - an emptyDir
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir
+            *mounts,
+            *secured.mounts,
+        ],
         "startupProbe": probe(
-            "/v2/health/ready", "http", period=1, timeout=2, failures=_STARTUP_SECONDS
+            "/v2/health/ready", "http", period=1, failures=_STARTUP_SECONDS, scheme=scheme
         ),
-        "readinessProbe": probe("/v2/health/ready", "http", period=2, timeout=2, failures=3),
+        "readinessProbe": probe("/v2/health/ready", "http", period=2, failures=3, scheme=scheme),
         # Slow to judge: a server that computes at its CPU limit answers late and must not be killed for it.
-        "livenessProbe": probe("/v2/health/live", "http", period=10, timeout=5, failures=6),
+        "livenessProbe": probe(
+            "/v2/health/live", "http", period=10, timeout=5, failures=6, scheme=scheme
+        ),
     }
+    return {**container, "env": secured.env} if secured.env else container
 
 
-def scraped(port: int) -> dict[str, str]:
+def scraped(port: int, scheme: str = "http") -> dict[str, str]:
     """Give the annotations by which Prometheus finds the metrics of a pod."""
-    return {
+    found = {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(port),
         "prometheus.io/path": "/metrics",
     }
+    return found if scheme == "http" else {**found, "prometheus.io/scheme": scheme}
 
 
-def probe(path: str, port: str, *, period: int, failures: int, timeout: int = 2) -> Manifest:
-    """Make a probe; times in seconds."""
+def probe(
+    path: str, port: str, *, period: int, failures: int, timeout: int = 2, scheme: str = "HTTP"
+) -> Manifest:
+    """Make a probe; times in seconds. The kubelet does not check certificates, and shows none."""
+    asked = {"path": path, "port": port}
     return {
-        "httpGet": {"path": path, "port": port},
+        "httpGet": asked if scheme == "HTTP" else {**asked, "scheme": scheme},
         "periodSeconds": period,
         "timeoutSeconds": timeout,
         "failureThreshold": failures,

@@ -42,6 +42,8 @@ class Probe:
     revision: str
     model: str
     """Name of the model in URLs."""
+    tls: bool = False
+    """Whether its pods speak TLS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,11 @@ def due_probes(given: RolloutInput) -> tuple[Probe, ...]:
         for version in versions_of(given.spec, given.wanted):
             templates[version.revision.name] = version.revision
     return tuple(
-        Probe(revision=who.revision, model=templates[who.revision].model.name or given.ref.name)
+        Probe(
+            revision=who.revision,
+            model=templates[who.revision].model.name or given.ref.name,
+            tls=templates[who.revision].serving.speaks_tls,
+        )
         for who in (given.status.stable, given.status.canary, *_following(given.status))
         if who is not None
         and who.signature is None
