@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = verify_files(
             _in_order(options.files),
             key=key,
-            head=options.head,
-            after=options.after,
+            head=options.head or "",
+            after=options.after or "",
             among_logs=options.among_logs,
         )
     except BrokenError as error:
@@ -74,11 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--head",
         type=_hash,
-        default="",
         help="a seal that was kept elsewhere: the log must hold it",
     )
     check.add_argument(
-        "--after", type=_hash, default="", help="seal of the files before these, kept elsewhere"
+        "--after", type=_hash, help="seal of the files before these, kept elsewhere"
     )
     check.add_argument("--key-file", type=Path, help="secret of the chain, where it has one")
     check.add_argument(

@@ -138,7 +138,8 @@ class Guard:
             if remaining <= 0.0:
                 break
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._what_is_missing(credentials), remaining)
+                async with asyncio.timeout(remaining):
+                    await self._what_is_missing(credentials)
         if client is None:
             raise self._undecidable(credentials)
         return client
@@ -177,7 +178,7 @@ class Guard:
             return self._by_key(credentials.api_key, credentials.api_key)
         if credentials.authorization:
             return self._by_bearer(credentials.authorization, now)
-        if credentials.certificate:
+        if credentials.certificate and self._settings.asks_certificates:
             return self._remember(
                 credentials.certificate, Client(f"cert:{credentials.certificate}")
             )
@@ -274,6 +275,8 @@ class Guard:
 
     async def close(self) -> None:
         """End what runs in the background."""
+        if self._shared is not None:
+            self._shared.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -93,7 +93,8 @@ class Jwks:
 
     async def _refresh(self) -> None:
         try:
-            document = await asyncio.wait_for(self._fetch(), _TIMEOUT_SECONDS)
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                document = await self._fetch()
             if document != self._document:
                 self.keys = parse_jwks(document, self._allowed)
                 self._document = document

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from secrets import token_hex
 from typing import Final
@@ -150,6 +150,7 @@ class SharedLimits:
         self._waiting: dict[str, asyncio.Event] = {}
         self._leased: dict[str, LeasedBucket] = {}
         self._wake = asyncio.Event()
+        self._stopping = False
 
     def bucket(self, name: str, limit: Limit) -> LeasedBucket:
         """Make a client's bucket."""
@@ -171,16 +172,19 @@ class SharedLimits:
         """Ask Redis for what is wanted, until cancelled."""
         await self._meet()
         met = swept = self._clock()
-        while True:
+        while not self._stopping:
             if not self.up:
                 await asyncio.sleep(_RETRY_SECONDS)
                 await self._meet()
                 continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _SWEEP_SECONDS)
-            self._wake.clear()
-            while self._wanted and self.up:
+            if self._wanted:
                 await self._ask()
+            else:
+                # Not `wait_for`: up to Python 3.11 it loses a cancellation that comes together with the event.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_SWEEP_SECONDS):
+                        await self._wake.wait()
+                self._wake.clear()
             now = self._clock()
             if now - swept >= _SWEEP_SECONDS:
                 swept = now
@@ -188,6 +192,10 @@ class SharedLimits:
             if now - met >= _SERVER_SECONDS / 3:
                 met = now
                 await self._meet()
+
+    def stop(self) -> None:
+        """Let `run` end. Cancelling is not enough: a cancellation in the middle of an answer of Redis can get lost."""
+        self._stopping = True
 
     async def close(self) -> None:
         """Give back what is leased, and part."""
@@ -205,6 +213,10 @@ class SharedLimits:
             bucket.refused_until = now + wait / 1e6 if granted == 0 else 0.0
             if bucket.tokens:
                 self._leased[bucket.name] = bucket
+        self._settle(asked)
+
+    def _settle(self, asked: Iterable[LeasedBucket]) -> None:
+        """Let those go on that wait for an answer to these."""
         for bucket in asked:
             bucket.asked = False
             self._wanted.pop(bucket.name, None)
@@ -263,3 +275,4 @@ class SharedLimits:
         for bucket in self._leased.values():
             bucket.tokens = 0
         self._leased.clear()
+        self._settle(list(self._wanted.values()))
