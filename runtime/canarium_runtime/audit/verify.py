@@ -110,31 +110,37 @@ class _Checker:
         self._states: dict[str, _State] = {}
         self._block: list[bytes] = []
         self._begins: Place | None = None
+        self._odd: Place | None = None
         self._size = 0
         self._last: _State | None = None
 
     def take(self, place: Place, line: bytes) -> None:
         """Take the next line."""
         self._begins = self._begins or place
-        if not line.startswith(chain.MARK):
+        seal = chain.parse(line) if line.startswith(chain.MARK) else None
+        if seal is None:
+            if line.startswith(chain.MARK):
+                # Changed, or torn by a crash; the seal behind it tells.
+                self._odd = self._odd or place
             self._size += len(line)
             if self._size > MAX_BLOCK_BYTES:
                 msg = f"{place}: no seal within {MAX_BLOCK_BYTES >> 20} MiB"
                 raise BrokenError(msg)
             self._block.append(line)
             return
-        seal = chain.parse(line)
-        if seal is None:
-            msg = f"{place}: the sealing line is not as it was written"
-            raise BrokenError(msg)
-        self._sealed(place, seal, self._block)
+        try:
+            self._sealed(place, seal, self._block)
+        except BrokenError as error:
+            raise self._rather_odd() or error from None
         self._block = []
-        self._begins = None
+        self._begins = self._odd = None
         self._size = 0
 
     def finish(self) -> Report:
         """Look at the end."""
         if self._block:
+            if odd := self._rather_odd():
+                raise odd
             msg = (
                 f"{self._begins}: {len(self._block)} lines at the end have no seal: they were added, or their seal was "
                 "removed, or the server crashed while it wrote them"
@@ -153,6 +159,12 @@ class _Checker:
             raise BrokenError(msg)
         report.chains = len(self._states)
         return report
+
+    def _rather_odd(self) -> BrokenError | None:
+        """Blame a sealing line that is none, where there was one: what follows from it says less."""
+        if self._odd is None:
+            return None
+        return BrokenError(f"{self._odd}: the sealing line is not as it was written")
 
     def _sealed(self, place: Place, seal: Any, lines: list[bytes]) -> None:
         name = seal["chain"].decode()
