@@ -165,6 +165,10 @@ writes them itself, so queries work whatever relabelling Prometheus does. All se
 {statuses}
 The built-in check `error-rate` is the share of failed requests among all but `invalid` ones.
 
+`{metric_names.AUTHENTICATION_FAILURES_TOTAL}` has `reason`; such requests, and those over their client's rate, count
+as `invalid`:
+
+{enum_table(metric_names.AuthFailure, "`reason`")}
 Upper bounds of the histograms' buckets:
 
 - durations, seconds: {_numbers(metric_names.DURATION_BUCKETS)}. {texts["DURATION_BUCKETS"].removeprefix("Seconds. ")}

@@ -57,12 +57,13 @@ class PredictionStatus(StrEnum):
     TIMEOUT = "timeout"
     """No answer in time (504)."""
     REJECTED = "rejected"
-    """Refused because the queue was full or the server was draining (429, 503)."""
+    """Refused for a reason of the server's, such as a full queue or because it was draining (429, 503)."""
     FALLBACK = "fallback"
     """The model gave no answer, and something else stood in for it. To the gates of a rollout a failure: a new version
     must not look good because something else answers for it."""
     INVALID = "invalid"
-    """The client's mistake (4xx); says nothing about the model, so the error rate leaves it out."""
+    """The client's mistake, wrong credentials and too many requests of one client among them (4xx); says nothing about
+    the model, so the error rate leaves it out."""
 
 
 class CacheLevel(StrEnum):

@@ -76,9 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_hash,
         help="a seal that was kept elsewhere: the log must hold it",
     )
-    check.add_argument(
-        "--after", type=_hash, help="seal of the files before these, kept elsewhere"
-    )
+    check.add_argument("--after", type=_hash, help="seal of the files before these, kept elsewhere")
     check.add_argument("--key-file", type=Path, help="secret of the chain, where it has one")
     check.add_argument(
         "--among-logs",

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from canarium_api.audit_config import AuditOnFull, AuditSettings
+from canarium_api.audit_config import AuditOnFull, AuditSettings, AuditSink
 from canarium_runtime.audit.counts import AuditCounts
 from canarium_runtime.audit.records import Row
 from canarium_runtime.errors import ErrorKind, ServingError
@@ -35,6 +35,8 @@ class Buffer:
         headroom: int,
         wall: Callable[[], float],
     ) -> None:
+        self.enabled = settings.audit_sink is not AuditSink.NONE
+        """Whether anything is recorded; else `record` does nothing."""
         self.counts = counts
         self.problem = ""
         """Why the last attempt to write failed; "": it did not."""
@@ -50,7 +52,7 @@ class Buffer:
         self.wall = wall
         self._bytes_in = 0
         self._refuses = settings.audit_on_full is AuditOnFull.REFUSE
-        self._most = settings.audit_buffer_records
+        self._most = settings.audit_buffer_records if self.enabled else 0
         self._most_checked = max(1, self._most - headroom)
         self._most_bytes = settings.audit_buffer_bytes
         counts.waiting = self.waiting
@@ -62,7 +64,9 @@ class Buffer:
         Raises:
             ServingError: AUDIT_FULL.
         """
-        if self._refuses and (
+        if not self._refuses:
+            return
+        if self.enabled and (
             len(self.rows) >= self._most_checked
             or self._bytes_in - self.bytes_out >= self._most_bytes
         ):
@@ -96,7 +100,8 @@ class Buffer:
         size = self._bytes_in + len(body) + len(output)
         # One that is larger than the bound by itself is taken while nothing else waits.
         if waiting >= self._most or (size - self.bytes_out > self._most_bytes and waiting):
-            self.counts.dropped += 1
+            if self.enabled:
+                self.counts.dropped += 1
             return
         self._bytes_in = size
         self.rows.append(

@@ -49,7 +49,6 @@ class AuditLog(Buffer):
         wall: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(settings, counts or AuditCounts(), headroom, wall)
-        self.enabled = settings.audit_sink is not AuditSink.NONE
         self._settings = settings
         self._sink = sink
         self._thread: threading.Thread | None = None

@@ -98,7 +98,9 @@ class Recorder:
         if self._outputs is AuditOutputs.NONE or not output:
             return "null"
         if self._outputs is AuditOutputs.HASH or len(output) > self._max:
-            return f'{{"sha256":"{hashlib.sha256(output).hexdigest()}","bytes":{len(output)}}}'
+            hashed = self._new_hash()
+            hashed.update(output)
+            return f'{{"sha256":"{hashed.hexdigest()}","bytes":{len(output)}}}'
         return f'{{"base64":"{base64.b64encode(output).decode()}"}}'
 
     def _named(self, client: str) -> str:

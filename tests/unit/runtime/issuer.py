@@ -23,6 +23,7 @@ class Issuer:
         self.status = 200
         self.names_itself: str | None = None
         """What its discovery document says; None: the truth."""
+        self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -59,12 +60,15 @@ class Issuer:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
         self.requests.append(path)
+        self.asked.set()
         await self.gate.wait()
         document: Any = {"keys": self.published}
         if path.startswith("/.well-known"):
             document = {"issuer": self.names_itself or self.url, "jwks_uri": f"{self.url}/keys"}
         body = json.dumps(document).encode()
-        head = f"HTTP/1.1 {self.status} X\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        head = (
+            f"HTTP/1.1 {self.status} X\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
         writer.write(head.encode() + body)
         await writer.drain()
         writer.close()

@@ -125,7 +125,7 @@ EDITS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
         r"log, line 7: block 3 \(to line 10\) is not as it was written",
     ),
     "a record is removed": (lambda x: x[:7] + x[8:], r"line 7: block 3 \(to line 9\)"),
-    "a record is added": (lambda x: x[:8] + [x[7]] + x[8:], r"line 7: block 3 \(to line 11\)"),
+    "a record is added": (lambda x: [*x[:8], x[7], *x[8:]], r"line 7: block 3 \(to line 11\)"),
     "two records change places": (lambda x: [*x[:6], x[7], x[6], *x[8:]], "line 7: block 3"),
     "a block is removed": (lambda x: x[:6] + x[10:], "line 7: block 3 should begin here, and block 4 does"),
     "two blocks change places": (lambda x: x[:6] + x[10:14] + x[6:10] + x[14:], "block 3 should begin"),
@@ -234,7 +234,11 @@ def test_the_command_says_it_in_one_sentence(
 
 def test_the_command_takes_files_in_their_order(tmp_path: Path) -> None:
     """Whatever the shell's order: full files by their number, the current one last."""
-    for name, lines in (("a.jsonl.000002", LOG[6:10]), ("a.jsonl.000001", LOG[:6]), ("a.jsonl", LOG[10:])):
+    for name, lines in (
+        ("a.jsonl.000002", LOG[6:10]),
+        ("a.jsonl.000001", LOG[:6]),
+        ("a.jsonl", LOG[10:]),
+    ):
         (tmp_path / name).write_bytes(b"".join(lines))
     assert main(["verify", *sorted(map(str, tmp_path.iterdir()))]) == 0
 

@@ -110,10 +110,12 @@ def test_a_missing_termination_log_is_not_fatal(
 
 @pytest.mark.parametrize("kind", list(ErrorKind))
 def test_every_kind_has_a_status_of_its_side(kind: ErrorKind) -> None:
-    """Client's mistakes are 4xx and count as invalid; 5xx and 429 never do."""
+    """Client's mistakes are 4xx and count as invalid; 5xx and a full queue never do."""
     status = STATUS_OF_KIND[kind]
     counted = status_of(invalid("f", "e", "g", kind=kind))
-    assert (counted is PredictionStatus.INVALID) == (status < 500 and status != 429)
+    assert (counted is PredictionStatus.INVALID) == (
+        status < 500 and kind is not ErrorKind.QUEUE_FULL
+    )
 
 
 def test_an_unforeseen_exception_counts_as_an_error() -> None:

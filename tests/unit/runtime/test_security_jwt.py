@@ -84,8 +84,10 @@ def forged(issuer: Issuer) -> bytes:
     """A token with the public key as the secret of an HMAC, the classic attack."""
     head = encoded({"alg": "HS256", "kid": "one"})
     claims = issuer.token().split(b".")[1]
-    public = issuer.keys["one"].public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    public = (
+        issuer.keys["one"]
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     signature = hmac.digest(public, head + b"." + claims, "sha256")
     return b".".join((head, claims, base64.urlsafe_b64encode(signature).rstrip(b"=")))
@@ -104,7 +106,9 @@ def without_signature(issuer: Issuer) -> bytes:
     ("change", "reason", "says"),
     [
         pytest.param({"exp": int(time.time()) - 120}, AuthFailure.EXPIRED, "has expired", id="old"),
-        pytest.param({"nbf": int(time.time()) + 600}, AuthFailure.EXPIRED, "not valid yet", id="early"),
+        pytest.param(
+            {"nbf": int(time.time()) + 600}, AuthFailure.EXPIRED, "not valid yet", id="early"
+        ),
         pytest.param({"exp": None}, AuthFailure.CLAIMS, "no claim exp", id="for ever"),
         pytest.param({"iss": "https://evil"}, AuthFailure.CLAIMS, "another issuer", id="issuer"),
         pytest.param({"iss": None}, AuthFailure.CLAIMS, "no claim iss", id="no issuer"),
@@ -238,8 +242,7 @@ async def test_requests_that_wait_for_keys_share_one_fetch(issuer: Issuer) -> No
     async with World(issuer) as world:
         given = Credentials(authorization=b"Bearer " + issuer.token())
         waiting = [asyncio.create_task(world.guard.admit_later(given)) for _ in range(20)]
-        while not issuer.requests:
-            await asyncio.sleep(0)
+        await issuer.asked.wait()
         issuer.gate.set()
         assert {c.name for c in await asyncio.gather(*waiting)} == {"jwt:user-7"}
         assert issuer.requests.count("/keys") == 1

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ async def serving(tls: ServerTls) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-def client_context(authority: trustme.CA, certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
+def client_context(
+    authority: trustme.CA, certificate: trustme.LeafCert | None = None
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2", "http/1.1"])
     authority.configure_trust(context)
@@ -98,9 +101,9 @@ async def test_modern_tls_with_http_1(files: Files) -> None:
             writer.close()
         old = client_context(files.authority)
         old.set_ciphers("DEFAULT:@SECLEVEL=0")
-        with pytest.warns(DeprecationWarning):
-            old.minimum_version = ssl.TLSVersion.TLSv1
-            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection("127.0.0.1", port, ssl=old)
 
@@ -160,10 +163,10 @@ def met_again(
     port: int, context: ssl.SSLContext, session: ssl.SSLSession | None
 ) -> tuple[str, ssl.SSLSession | None]:
     """As `met`, by a plain socket, which can take a session up again; gives the session, too."""
-    with socket.create_connection(("127.0.0.1", port)) as plain:
-        with context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as secure:
-            secure.sendall(b"who am I\n")
-            return secure.recv(1000).decode().strip(), secure.session
+    plain = socket.create_connection(("127.0.0.1", port))
+    with context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as secure:
+        secure.sendall(b"who am I\n")
+        return secure.recv(1000).decode().strip(), secure.session
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
