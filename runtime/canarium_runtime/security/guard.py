@@ -263,7 +263,7 @@ class Guard:
         """
         if self._keys is not None:
             watch = self._keys.watch
-            watch.check()
+            await asyncio.to_thread(watch.check)
             if watch.problem:
                 message = f"the API keys cannot be read: {watch.problem}"
                 raise LoadError("InvalidConfig", message)
@@ -303,7 +303,8 @@ class Guard:
     async def _watch(self, watch: Watch) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            if watch.check():
+            # In a thread, as there may be very many keys.
+            if await asyncio.to_thread(watch.check):
                 self._known.clear()
 
 

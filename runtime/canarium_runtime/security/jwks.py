@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import re
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -53,6 +54,7 @@ class Jwks:
         self._on_change = on_change
         self._clock = clock
         self._document: Any = None
+        self._client: httpx.AsyncClient | None = None
         self._asked_at = -ASK_SECONDS
         self._fetching: asyncio.Task[None] | None = None
 
@@ -87,6 +89,7 @@ class Jwks:
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
+        await self._hang_up()
 
     def _fetched(self, _: asyncio.Task[None]) -> None:
         self._fetching = None
@@ -104,6 +107,7 @@ class Jwks:
                 )
             self.problem = ""
         except (httpx.HTTPError, httpx.InvalidURL, OSError, JwksError, TimeoutError) as error:
+            await self._hang_up()
             text = str(error) if isinstance(error, JwksError) else type(error).__name__
             problem = f"the signing keys of {self._issuer} were not fetched: {text}"
             if problem != self.problem:
@@ -111,14 +115,23 @@ class Jwks:
             self.problem = problem
 
     async def _fetch(self) -> Any:
+        if self._client is None:
+            # In a thread: reading all public authorities takes tens of milliseconds.
+            self._client = await asyncio.to_thread(self._make_client)
+        return await _get(self._client, self._uri or await self._discovered(self._client))
+
+    def _make_client(self) -> httpx.AsyncClient:
         loopback = self._issuer.startswith("http://")
-        verify: Any = True
-        if self._ca_file:
-            verify = httpx.create_ssl_context(verify=self._ca_file)
-        async with httpx.AsyncClient(
+        verify = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+        return httpx.AsyncClient(
             verify=verify, timeout=_TIMEOUT_SECONDS, follow_redirects=False, trust_env=not loopback
-        ) as client:
-            return await _get(client, self._uri or await self._discovered(client))
+        )
+
+    async def _hang_up(self) -> None:
+        """Begin with a new client next time: the CA file may be another by then."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
 
     async def _discovered(self, client: httpx.AsyncClient) -> str:
         document = await _get(client, f"{self._issuer}/.well-known/openid-configuration")

@@ -92,7 +92,7 @@ class Watch:
         return True
 
     async def run(self, seconds: float = POLL_SECONDS) -> None:
-        """Look every so many seconds until cancelled."""
+        """Look every so many seconds until cancelled; in a thread, as files may be large and disks slow."""
         while True:
             await asyncio.sleep(seconds)
-            self.check()
+            await asyncio.to_thread(self.check)
