@@ -1,0 +1,105 @@
+"""Virtual environments of the servers and of the tools: one each under build/bench, made once and kept.
+
+An environment is named by its list in requirements/ and has a stamp with what it was made from; a changed list makes it
+anew. What pip or Python say when that fails is the reason of `MissingError`, and the server is reported as not run.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .progress import say
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
+OURS = "ours"
+"""Canarium's own: what pyproject.toml says for the server, and nothing else; the code itself is the working tree's."""
+TOOLS = "tools"
+_EXTRAS = "[runtime,onnx]"
+_STAMP = "bench-requirements.json"
+
+
+class MissingError(Exception):
+    """An environment that cannot be made; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Environments:
+    """All environments of one build folder.
+
+    Args:
+        folder: where they are.
+        make: False: those that are not there are missing, and nothing is installed.
+    """
+
+    folder: Path
+    make: bool = True
+
+    def python(self, name: str) -> Path:
+        """Give the interpreter of an environment, made first where needed.
+
+        Raises:
+            MissingError: it cannot be made.
+        """
+        home = self.folder / name
+        wanted = _requirements(name)
+        stamp = home / _STAMP
+        if stamp.exists() and stamp.read_text() == wanted:
+            return home / "bin" / "python"
+        if not self.make:
+            raise MissingError(f"no environment {home}, and --no-install says to make none")
+        began = time.monotonic()
+        say(f"making the environment {name} (once; a minute or a few) ...")
+        _run(name, [sys.executable, "-m", "venv", "--clear", home])
+        python = home / "bin" / "python"
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run(name, [*command, *_arguments(name)])
+        stamp.write_text(wanted)
+        say(f"  {name} is ready after {time.monotonic() - began:.0f} s")
+        return python
+
+    def versions(self, name: str) -> dict[str, str]:
+        """Tell which versions of the listed packages are installed in an environment that is there."""
+        listing = subprocess.run(
+            [self.folder / name / "bin" / "python", "-m", "pip", "list", "--format", "json"],
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        installed = {p["name"].lower(): p["version"] for p in json.loads(listing)}
+        return {p: installed[p] for p in sorted(_listed(name)) if p in installed}
+
+
+def _arguments(name: str) -> list[str]:
+    if name == OURS:
+        constraints = REPOSITORY / "constraints.txt"
+        return ["--constraint", str(constraints), "--editable", f"{REPOSITORY}{_EXTRAS}"]
+    return ["--requirement", str(REQUIREMENTS / f"{name}.txt")]
+
+
+def _requirements(name: str) -> str:
+    """What the environment is made from, as the stamp holds it."""
+    if name == OURS:
+        sources = [REPOSITORY / "pyproject.toml", REPOSITORY / "constraints.txt"]
+    else:
+        sources = [REQUIREMENTS / f"{name}.txt"]
+    return json.dumps([sys.version, *(path.read_text() for path in sources)])
+
+
+def _listed(name: str) -> set[str]:
+    """Names of the packages that a list pins; for ours, those that decide the figures."""
+    if name == OURS:
+        return {"fastapi", "httptools", "numpy", "onnxruntime", "orjson", "uvicorn", "uvloop"}
+    lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
+    pins = (line.partition("==")[0] for line in lines if line and not line.startswith("#"))
+    return {pin.partition("[")[0].lower() for pin in pins}
+
+
+def _run(name: str, command: list[str | Path]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise MissingError(f"{name} cannot be installed: {said[-1] if said else done.returncode}")
