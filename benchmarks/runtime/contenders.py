@@ -5,6 +5,7 @@ A contender is one way to run one server. Peers are one file each in peers/, run
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from .environments import OURS
 from .load import Body
@@ -49,18 +50,22 @@ ROUTE = "canarium, FastAPI route"
 FEATURES = "canarium, all features"
 PAIR = "canarium, 2 processes"
 
+_KEY = "a-key-for-benchmarks-alone"
 FEATURE_SETTINGS: dict[str, str] = {
-    # Authentication, rate limit, strict validation, audit and an L1 cache that always misses (see FEATURE_HEADERS).
-    # Each must be a setting of RuntimeConfig, else the variant is reported as not run.
-    "CANARIUM_API_KEYS_FILE": "{folder}/api-keys",
-    "CANARIUM_RATE_LIMIT": "10000000",
+    # Authentication, rate limit, strict validation, audit, and an L1 cache that always misses: it has room for some 60
+    # answers of T, and wrk sends 256 different requests in turn.
+    # Each must be a setting of RuntimeConfig; else the variant is reported as not run.
+    "CANARIUM_API_KEYS_PATH": "{folder}/api-keys",
+    "CANARIUM_RATE_LIMIT": "1000000",
+    "CANARIUM_RATE_LIMIT_BURST": "1000000",
     "CANARIUM_VALIDATION": "strict",
-    "CANARIUM_AUDIT_FILE": "{folder}/audit.log",
-    "CANARIUM_CACHE_L1_ENTRIES": "1024",
+    "CANARIUM_AUDIT_SINK": "File",
+    "CANARIUM_AUDIT_FILE": "{folder}/audit.jsonl",
+    "CANARIUM_CACHE_MEMORY_BYTES": "32768",
 }
 """`{folder}` is a folder of the server alone, where `FEATURE_FILES` are written."""
-FEATURE_FILES: dict[str, str] = {"api-keys": "bench:benchmark-key-0123456789abcdef\n"}
-FEATURE_HEADERS: dict[str, str] = {"x-api-key": "benchmark-key-0123456789abcdef"}
+FEATURE_FILES: dict[str, str] = {"api-keys": f"bench: {sha256(_KEY.encode()).hexdigest()}\n"}
+FEATURE_HEADERS: dict[str, str] = {"x-api-key": _KEY}
 
 
 def _ours(name: str, body: Body = Body.V2, **changes: object) -> Contender:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .contenders import Contender
 from .environments import REPOSITORY, TOOLS, MissingError
 from .marks import LOADED, LONE, SOME
+from .processes import stop_all
 from .progress import say
 from .results import Alone, Measured, Missed, Result, Started
 from .serving import NotRunError, Running, Site
@@ -106,8 +107,7 @@ def _started(plan: Plan, model: str, site: Site, result: Result) -> Iterator[lis
             running.hold()
         yield servers
     finally:
-        for running in servers:
-            running.stop()
+        stop_all([running.tree for running in servers])
 
 
 def _measure_one(plan: Plan, running: Running, model: str, number: int, result: Result) -> bool:

@@ -108,7 +108,21 @@ def model_l() -> ModelProto:
     return layers.model("L")
 
 
-MODELS = {"T": model_t, "M": model_m, "L": model_l}
+def model_s() -> ModelProto:
+    """Make the soak test's: y = x . [1, 10], exact for whole numbers up to 2**24, so each input has its own answer."""
+    weights = numpy_helper.from_array(np.array([[1.0], [10.0]], np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "S",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
+        [weights],
+    )
+    opsets = [helper.make_opsetid("", OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+
+
+MODELS = {"T": model_t, "M": model_m, "L": model_l, "S": model_s}
 
 
 def write(folder: Path) -> None:

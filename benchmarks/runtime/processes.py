@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _MARK = "CANARIUM_BENCH_MARK"
-_STOP_SECONDS = 15
+_STOP_SECONDS = 5
 _POLL_SECONDS = 0.05
 
 
@@ -67,15 +67,19 @@ class Tree:
         return sum(ticks for _, ticks in self._members().values()) / CLOCK_TICKS
 
     def memory_mb(self) -> float:
-        """Memory in MB (10**6 bytes); pages that several processes share count once (PSS)."""
-        total = 0
+        """Resident memory in MB (10**6 bytes): what each process has alone, and the most that one of them shares.
+
+        For one process that is its resident size. Proportional sizes (PSS) would shrink with every other server that
+        happens to use the same libraries.
+        """
+        alone, shared = 0, 0
         for pid in self._members():
             with suppress(OSError):
-                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-                total += next(
-                    int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")
-                )
-        return total * 1024 / 1e6
+                sizes = _sizes(Path(f"/proc/{pid}/smaps_rollup").read_text())
+                mine = sizes["Private_Clean"] + sizes["Private_Dirty"]
+                alone += mine
+                shared = max(shared, sizes["Rss"] - mine)
+        return (alone + shared) * 1024 / 1e6
 
     def hold(self) -> None:
         """Stop all its processes where they are: a server that waits must not disturb the one that is measured."""
@@ -87,15 +91,16 @@ class Tree:
 
     def stop(self) -> None:
         """End it: politely, and after some seconds by force."""
-        self.go_on()
-        with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGTERM)
-        ends = time.monotonic() + _STOP_SECONDS
-        while self._members() and time.monotonic() < ends:
-            self.process.poll()
-            time.sleep(_POLL_SECONDS)
+        stop_all([self])
+
+    def is_there(self) -> bool:
+        """Tell whether any of its processes is left."""
+        self.process.poll()
+        return bool(self._members())
+
+    def kill(self) -> None:
+        """End all its processes by force."""
         self._signal(signal.SIGKILL)
-        self.process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._members():
@@ -124,6 +129,23 @@ class Tree:
             return False
 
 
+def stop_all(trees: Sequence[Tree]) -> None:
+    """End several at once: politely, and after some seconds by force."""
+    for tree in trees:
+        tree.go_on()
+        with suppress(ProcessLookupError):
+            tree.process.send_signal(signal.SIGTERM)
+    ends = time.monotonic() + _STOP_SECONDS
+    left = [tree for tree in trees if tree.is_there()]
+    while left and time.monotonic() < ends:
+        time.sleep(_POLL_SECONDS)
+        left = [tree for tree in left if tree.is_there()]
+    for tree in left:
+        tree.kill()
+    for tree in trees:
+        tree.process.wait()
+
+
 def _processes() -> Iterator[tuple[int, tuple[int, int]]]:
     """Parent and ticks of each process that is no zombie."""
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -133,3 +155,9 @@ def _processes() -> Iterator[tuple[int, tuple[int, int]]]:
             continue
         if fields[0] != "Z":
             yield int(path.parent.name), (int(fields[1]), sum(map(int, fields[11:15])))
+
+
+def _sizes(rollup: str) -> dict[str, int]:
+    """Sizes in KiB by name."""
+    lines = (line.split() for line in rollup.splitlines()[1:])
+    return {name.rstrip(":"): int(size) for name, size, *_ in lines}

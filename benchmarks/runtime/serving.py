@@ -1,6 +1,7 @@
 """Starts one contender for one model, waits until its first answer is right, and loads it."""
 
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -21,7 +22,7 @@ _POLL_SECONDS = 0.02
 _PEERS = Path(__file__).resolve().parent / "peers"
 _REST_SECONDS = 0.2
 """Between letting a held server go on and loading it: timers that are overdue."""
-_FINAL = frozenset({400, 401, 403, 415, 422})
+_FINAL = frozenset({401, 403, 415, 422})
 """Answers that no waiting changes; others mean that the model is not there yet."""
 _MOST_FAILURES = 0.001
 """Share of requests that may fail before a run counts as none."""
@@ -93,12 +94,13 @@ class Running:
         """
         self.contender = contender
         self._folder = site.folder / "run" / contender.name.replace(" ", "-").replace("'", "")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
         self._sample = site.sample(model)
-        port = _free_port()
-        self._url = f"http://127.0.0.1:{port}{contender.path}"
+        self.port = free_port()
+        self._url = f"http://127.0.0.1:{self.port}{contender.path}"
         self._requests = load.payloads(contender.body, self._sample.row, contender.secrets)
-        command, env = _command(contender, site, site.model(model), port, self._folder)
+        command, env = _command(contender, site, site.model(model), self.port, self._folder)
         self.tree = Tree(command, env, self._folder / "log", self._folder)
         try:
             self.start = self._await_first_answer()
@@ -212,7 +214,7 @@ def _command(
     return [python, "-m", "canarium_runtime"], env | settings
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port of the loopback that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
