@@ -54,6 +54,7 @@ def _measure(options: argparse.Namespace, rows: list[Mark], site: Site, output: 
         rounds=options.rounds,
         seconds=options.seconds,
         short_seconds=options.short_seconds,
+        connections=frozenset(row.connections for row in rows),
         alone=any(row.against is Against.ALONE for row in rows),
     )
     say(

@@ -31,15 +31,15 @@ class Plan:
     """Of load with 32 connections in each round."""
     short_seconds: int
     """The same with 8 and with one connection."""
+    connections: frozenset[int]
+    """Of the loads that are asked for."""
     alone: bool
     """Whether to measure ONNX Runtime alone."""
 
     def loads(self, contender: Contender) -> list[tuple[int, int]]:
-        """Connections and seconds of each run in a round; the first run of all is to warm up."""
-        loads = [(LOADED, self.seconds)]
-        if not contender.is_variant:
-            loads += [(LONE, self.short_seconds), (SOME, self.short_seconds)]
-        return loads
+        """Connections and seconds of each run in a round."""
+        short = [(n, self.short_seconds) for n in (LONE, SOME) if n in self.connections]
+        return [(LOADED, self.seconds), *(short if not contender.is_variant else [])]
 
     def minutes(self) -> float:
         """Estimate how long it takes."""
