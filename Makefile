@@ -66,7 +66,7 @@ verify: $(STAMP) ## fail when generated files are stale
 
 # --- the real things
 
-.PHONY: isolate cluster cluster-down e2e kills lifecycle test ci demo bench bench-scale
+.PHONY: isolate cluster cluster-down e2e kills lifecycle test ci demo bench bench-soak bench-scale
 isolate: $(STAMP) ## install operator and runtime alone: neither may bring the other's libraries
 	$(BIN)/python tests/isolation.py
 cluster: system ## bring the test cluster up and load both images; CLUSTER=name
@@ -91,5 +91,7 @@ demo: system ## watch a good version promoted and a bad one taken back
 	@$(BIN)/python -m canarium_demo $(ARGS)
 bench-scale: system ## one operator, 1000 ModelDeployments, pods by kwok; ARGS="--objects 100 --rollouts 20"
 	$(BIN)/python -m benchmarks.scale.run $(ARGS)
-bench: system ## compare the runtime with MLServer; see benchmarks/README.md
-	$(BIN)/python benchmarks/runtime/compare.py $(ARGS)
+bench: $(STAMP) ## compare the runtime with its peers; ARGS=--quick for three of them; see benchmarks/runtime/README.md
+	@$(BIN)/python -m benchmarks.runtime $(ARGS)
+bench-soak: $(STAMP) ## the runtime under load with faults for ten minutes; ARGS='--minutes 1'
+	@$(BIN)/python -m benchmarks.runtime.soak $(ARGS)
