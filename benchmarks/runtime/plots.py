@@ -8,9 +8,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from .marks import LOADED
-from .results import Result
+from .results import Result, short
 
 OURS, THEIRS, LIMIT = "#c8781e", "#8a97a5", "#333333"
 KINDS = {
@@ -33,13 +34,16 @@ def draw(result: Result, model: str, kind: str, path: Path) -> None:
     values, names, ours = zip(*reversed(bars), strict=True)
     canvas, axes = pyplot.subplots(figsize=(8, 0.6 + 0.26 * len(bars)), layout="constrained")
     drawn = axes.barh(names, values, color=[OURS if mine else THEIRS for mine in ours])
-    axes.bar_label(drawn, fmt="%.3g", padding=3)
+    axes.bar_label(drawn, labels=[short(value) for value in values], padding=3)
     alone = result.alone(model, 1, "16")
     if kind == "cpu" and alone is not None:
+        label += f"\ndotted: ONNX Runtime alone at batch 16, {short(alone.cpu_us)}"
         axes.axvline(alone.cpu_us, color=LIMIT, linestyle=":")
-        axes.text(alone.cpu_us, -0.9, " ONNX Runtime alone, batch 16", color=LIMIT, fontsize=8)
+    low = alone.cpu_us if kind == "cpu" and alone is not None else min(values)
     axes.set_xscale("log")
-    axes.set_xlim(right=max(values) * 1.6)
+    axes.set_xlim(min(low, min(values)) / 2, max(values) * 1.6)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
     axes.set_title(f"Model {model}, {result.date}", loc="left", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)

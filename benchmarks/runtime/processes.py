@@ -4,6 +4,7 @@ Found are the descendants of what was started, and also those that left it (daem
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _MARK = "CANARIUM_BENCH_MARK"
 _STOP_SECONDS = 5
 _POLL_SECONDS = 0.05
+_ERROR = re.compile(r"\s*[\w.]*(Error|Exception)\b")
 
 
 class Tree:
@@ -58,9 +60,10 @@ class Tree:
         return f"it ended with {code}: {self.last_words()}"
 
     def last_words(self) -> str:
-        """Give the last line of its log that says something."""
+        """Give the last line of its log that names an error, else the last one at all."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1].strip()[:300] if lines else "it said nothing"
+        errors = [line for line in lines if _ERROR.match(line)]
+        return (errors or lines or ["it said nothing"])[-1].strip()[:300]
 
     def cpu_seconds(self) -> float:
         """User and system time of all its processes, with those that ended and were waited for."""

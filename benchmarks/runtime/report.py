@@ -8,7 +8,7 @@ from .contenders import DEFAULT
 from .environments import REPOSITORY, TOOLS, Environments, MissingError
 from .marks import LOADED, LONE, MARKS, SOME, WORDS, Judged, Mark, judge
 from .progress import say
-from .results import Result
+from .results import Result, short
 
 PAGE = REPOSITORY / "docs" / "reference" / "runtime-benchmarks.md"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
@@ -114,7 +114,7 @@ def _servers(result: Result, model: str) -> str:
                 cpu,
                 [
                     f"**{name}**" if contender.is_ours else name,
-                    f"{_short(cpu)} ({_short(low)} to {_short(high)})",
+                    f"{short(cpu)} ({short(low)} to {short(high)})",
                     *(
                         _cell(result.median(name, model, LOADED, figure))
                         for figure in ("requests_per_second", "p50_ms", "p95_ms", "p99_ms")
@@ -150,7 +150,7 @@ def _alone(result: Result) -> str:
             found = [result.alone(model, processes, batch) for batch in BATCHES]
             if any(found):
                 cells = [
-                    "" if a is None else f"{_short(a.cpu_us)} / {a.samples_per_second:.0f}"
+                    "" if a is None else f"{short(a.cpu_us)} / {a.samples_per_second:.0f}"
                     for a in found
                 ]
                 lines.append([model, str(processes), *cells])
@@ -180,11 +180,4 @@ def _versions(result: Result) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else _short(value)
-
-
-def _short(value: float) -> str:
-    """Three digits that matter, without an exponent."""
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return "" if value is None else short(value)

@@ -175,7 +175,7 @@ class Running:
                 try:
                     numbers = load.ask(self._url, self._requests[0])
                 except HTTPError as error:
-                    said = f"it answers {error.code}: {error.read(200).decode(errors='replace')}"
+                    said = f"it answers {error.code}: {_reason(error.read(10_000))}"
                     if error.code in _FINAL:
                         raise NotRunError(said) from error
                     raise
@@ -184,6 +184,14 @@ class Running:
                 return Start(tree.cpu_seconds(), wall, tree.memory_mb())
             time.sleep(_POLL_SECONDS)
         raise NotRunError(f"not ready after {READY_SECONDS} s: {said}; {tree.last_words()}")
+
+
+def _reason(body: bytes) -> str:
+    """Give what an error's answer says, without ids that differ each time."""
+    try:
+        return str(json.loads(body)["error"])[:200]
+    except (ValueError, LookupError, TypeError):
+        return body[:200].decode(errors="replace")
 
 
 def _command(
