@@ -55,7 +55,14 @@ class Environments:
         say(f"making the environment {name} (once; a minute or a few) ...")
         _run(name, [sys.executable, "-m", "venv", "--clear", home])
         python = home / "bin" / "python"
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         _run(name, [*command, *_arguments(name)])
         stamp.write_text(wanted)
         say(f"  {name} is ready after {time.monotonic() - began:.0f} s")

@@ -180,7 +180,8 @@ def wrk(
     values = {"bodies": json.dumps(str(bodies)), "headers": headers, "lengths": lengths}
     script.write_text(_SCRIPT % values)
     # A long timeout: a slow answer is slow, not an error.
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script]
+    command: list[str | Path] = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command += ["--timeout", "30s", "-s", script]
     done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
     _, found, result = done.stdout.partition("RESULT ")
     if done.returncode or not found:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from .contenders import Contender
 from .environments import REPOSITORY, TOOLS, MissingError
@@ -138,9 +139,13 @@ def _give_up(result: Result, contender: Contender, model: str, error: Exception)
 def _alone(model: str, site: Site, plan: Plan) -> Iterable[Alone]:
     """Measure ONNX Runtime alone, on one core and on two."""
     python = site.environments.python(TOOLS)
-    command = [python, "-m", "benchmarks.runtime.limits", site.model(model), str(LIMIT_SECONDS)]
+    command: list[str | Path] = [python, "-m", "benchmarks.runtime.limits", site.model(model)]
     done = subprocess.run(
-        [*command, "1", "2"], capture_output=True, check=True, cwd=REPOSITORY, text=True
+        [*command, str(LIMIT_SECONDS), "1", "2"],
+        capture_output=True,
+        check=True,
+        cwd=REPOSITORY,
+        text=True,
     )
     for line in done.stdout.splitlines():
         document = json.loads(line)

@@ -96,8 +96,16 @@ def profile(site: Site, model: str, seconds: int) -> str:
 def _spy(site: Site, pid: int, seconds: int, stacks: Path) -> None:
     stacks.unlink(missing_ok=True)
     program = site.environments.python(TOOLS).parent / "py-spy"
-    command = [program, "record", "--pid", str(pid), "--duration", str(seconds), "--native"]
-    form = ["--rate", str(RATE), "--format", "raw", "--output", stacks]
-    done = subprocess.run([*command, *form], capture_output=True, text=True, check=False)
+    command: list[str | Path] = [
+        program,
+        "record",
+        "--pid",
+        str(pid),
+        "--duration",
+        str(seconds),
+        "--native",
+    ]
+    command += ["--rate", str(RATE), "--format", "raw", "--output", stacks]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         say(f"py-spy: {done.stderr.strip()[-300:]}")

@@ -52,7 +52,7 @@ def write_page(result: Result, source: Path, environments: Environments) -> None
     _, _, tail = rest.partition(END)
     try:
         python = environments.python(TOOLS)
-        command = [python, "-m", "benchmarks.runtime.plots", source, PAGE.parent]
+        command: list[str | Path] = [python, "-m", "benchmarks.runtime.plots", source, PAGE.parent]
         subprocess.run(command, check=True, cwd=REPOSITORY)
         plots = True
     except (MissingError, subprocess.CalledProcessError) as error:

@@ -241,10 +241,12 @@ async def client(
                 await asyncio.sleep(0.01)
         except FaultError as fault:
             tally.blame(name, fault)
-            connection = _drop(connection)
+            _drop(connection)
+            connection = None
         except OSError as error:
             tally.blame(name, FaultError("lost", f"the connection failed: {error}"))
-            connection = _drop(connection)
+            _drop(connection)
+            connection = None
             await asyncio.sleep(0.1)
     if connection is not None:
         with suppress(TimeoutError):  # what comes now was not asked for
