@@ -70,14 +70,10 @@ class Environments:
 
     def versions(self, name: str) -> dict[str, str]:
         """Tell which versions of the listed packages are installed in an environment that is there."""
-        listing = subprocess.run(
-            [self.folder / name / "bin" / "python", "-m", "pip", "list", "--format", "json"],
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        installed = {p["name"].lower(): p["version"] for p in json.loads(listing)}
-        return {p: installed[p] for p in sorted(_listed(name)) if p in installed}
+        folders = (self.folder / name).glob("lib/python*/site-packages/*.dist-info")
+        installed = dict(folder.stem.rsplit("-", 1) for folder in folders)
+        named = {package.lower().replace("_", "-"): v for package, v in installed.items()}
+        return {package: named[package] for package in sorted(_listed(name)) if package in named}
 
 
 def _arguments(name: str) -> list[str]:
