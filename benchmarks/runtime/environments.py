@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 OURS = "ours"
 """Canarium's own: what pyproject.toml says for the server, and nothing else; the code itself is the working tree's."""
 TOOLS = "tools"
-_EXTRAS = "[runtime,onnx]"
+_EXTRAS = ("runtime", "onnx", "cache", "security")
+"""Of those, the ones that pyproject.toml has: what the measured variants need."""
 _STAMP = "bench-requirements.json"
 
 
@@ -79,7 +81,9 @@ class Environments:
 def _arguments(name: str) -> list[str]:
     if name == OURS:
         constraints = REPOSITORY / "constraints.txt"
-        return ["--constraint", str(constraints), "--editable", f"{REPOSITORY}{_EXTRAS}"]
+        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+        extras = ",".join(e for e in _EXTRAS if e in project["optional-dependencies"])
+        return ["--constraint", str(constraints), "--editable", f"{REPOSITORY}[{extras}]"]
     return ["--requirement", str(REQUIREMENTS / f"{name}.txt")]
 
 
@@ -95,7 +99,16 @@ def _requirements(name: str) -> str:
 def _listed(name: str) -> set[str]:
     """Names of the packages that a list pins; for ours, those that decide the figures."""
     if name == OURS:
-        return {"fastapi", "httptools", "numpy", "onnxruntime", "orjson", "uvicorn", "uvloop"}
+        return {
+            "fastapi",
+            "httptools",
+            "numpy",
+            "onnxruntime",
+            "orjson",
+            "pysimdjson",
+            "uvicorn",
+            "uvloop",
+        }
     lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
     pins = (line.partition("==")[0] for line in lines if line and not line.startswith("#"))
     return {pin.partition("[")[0].lower() for pin in pins}

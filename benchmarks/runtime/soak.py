@@ -48,8 +48,8 @@ class Faults:
 
     stalls: int = 0
     redis_kills: int = 0
-    redis: str = ""
-    """Why Redis was left out."""
+    redis_keys: int = 0
+    """Most that Redis held when it was killed; 0: the server does not use it."""
     memory_mb: list[float] = field(default_factory=list)
 
 
@@ -141,6 +141,7 @@ async def _redis(port: int, faults: Faults) -> None:
                 *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
             )
             await asyncio.sleep(REDIS_EVERY_SECONDS - REDIS_DOWN_SECONDS)
+            faults.redis_keys = max(faults.redis_keys, await _redis_keys(port))
             process.kill()
             await process.wait()
             faults.redis_kills += 1
@@ -150,6 +151,15 @@ async def _redis(port: int, faults: Faults) -> None:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+async def _redis_keys(port: int) -> int:
+    """Ask Redis how many keys it holds."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"DBSIZE\r\n")
+    answer = await reader.readline()
+    writer.close()
+    return int(answer.removeprefix(b":"))
 
 
 async def _watch(running: Running, tally: Tally, faults: Faults, seconds: float) -> None:
@@ -166,8 +176,11 @@ async def _watch(running: Running, tally: Tally, faults: Faults, seconds: float)
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
-def row(tally: Tally, faults: Faults, idle: int, seconds: float) -> str:
-    """Write the result as a table of one row."""
+def row(tally: Tally, faults: Faults, idle: int, seconds: float, without: str) -> str:
+    """Write the result as a table of one row; `without` says why Redis was left out."""
+    if not without and not faults.redis_keys:
+        without = f"not run: killed {faults.redis_kills} times, but the server kept nothing in it"
+    redis = without or f"{faults.redis_kills} (it held up to {faults.redis_keys} answers)"
     left = tally.right.pop("left", 0)
     head = [
         "minutes",
@@ -181,7 +194,7 @@ def row(tally: Tally, faults: Faults, idle: int, seconds: float) -> str:
     parts = ", ".join(f"{name} {number}" for name, number in sorted(tally.right.items()) if number)
     samples = faults.memory_mb
     cells = [f"{seconds / 60:.1f}", str(idle), str(tally.right.total()), parts, str(left)]
-    cells += [str(faults.stalls), faults.redis or str(faults.redis_kills)]
+    cells += [str(faults.stalls), redis]
     cells += [f"{min(samples):.0f} to {max(samples):.0f}", f"{growth_mb(samples):+.1f}"]
     cells += [", ".join(f"{kind}: {n}" for kind, n in tally.faults.items()) or "none"]
     return table(head, [cells])
@@ -237,8 +250,7 @@ def main() -> int:
         died = running.tree.ended()
     finally:
         running.stop()
-    faults.redis = without
-    print(row(tally, faults, options.idle, seconds))
+    print(row(tally, faults, options.idle, seconds, without))
     for example in tally.examples:
         say(example)
     if died:

@@ -40,6 +40,8 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Warnings of Python and numpy, too, which a request can cause: else they are lines that are not JSON.
+    logging.captureWarnings(True)
     # httpx logs whole URLs, which may hold signatures.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
