@@ -1,5 +1,6 @@
 """What `/health` reports: one check for each thing that can be wrong, with its reason."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -45,10 +46,18 @@ def checks(models: Models) -> tuple[Check, ...]:
     return tuple(found)
 
 
-def report(models: Models) -> tuple[bool, dict[str, Any]]:
-    """All checks as JSON, and whether none failed."""
+def report(
+    models: Models, problems: Mapping[str, str] | None = None
+) -> tuple[bool, dict[str, Any]]:
+    """All checks as JSON, and whether none failed.
+
+    Args:
+        models: of the server.
+        problems: what else is wrong, by part; none of it stops the server.
+    """
     service = models.primary
-    results = checks(models)
+    results = [*checks(models)]
+    results += [Check(name, CheckStatus.WARN, why) for name, why in (problems or {}).items()]
     worst = max(results, key=lambda c: list(CheckStatus).index(c.status)).status
     config = service.config
     document = {

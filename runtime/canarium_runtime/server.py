@@ -18,7 +18,6 @@ import signal
 import socket
 import time
 from collections.abc import Generator
-from typing import Any
 
 import uvicorn
 import uvloop
@@ -30,6 +29,7 @@ from canarium_runtime.errors import LoadError
 from canarium_runtime.lifecycle import Event
 from canarium_runtime.listening import GATEWAY_KEEP_ALIVE_SECONDS, uvicorn_config
 from canarium_runtime.models import Models
+from canarium_runtime.protection import Protection
 from canarium_runtime.repository import Stopped
 from canarium_runtime.rest import hotlane
 from canarium_runtime.rest.endpoints import Predictor
@@ -77,7 +77,12 @@ async def serve(config: RuntimeConfig) -> int:
     """Serve until told to stop; the exit code: 0, or 1 when the model cannot be served."""
     models = Models(config)
     service = models.primary
-    server = _make_server(config, models)
+    try:
+        protection = Protection(config, service.metrics, service.max_inflight)
+        await protection.start()
+    except LoadError as error:
+        return _give_up(error, service)
+    server = _make_server(config, models, protection)
     loop = asyncio.get_running_loop()
     terminating = asyncio.Event()
 
@@ -117,21 +122,24 @@ async def serve(config: RuntimeConfig) -> int:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await models.close()
+        await protection.close()
     return exit_code
 
 
-def _make_server(config: RuntimeConfig, models: Models) -> DrainingServer:
+def _make_server(config: RuntimeConfig, models: Models, protection: Protection) -> DrainingServer:
     drain_seconds = config.drain_timeout.total_seconds()
-    predictor = Predictor(models)
-    http: dict[str, Any] = {"http": hotlane.protocol_class(predictor)} if config.hot_lane else {}
+    predictor = Predictor(models, protection)
     settings = uvicorn_config(
         create_app(config, predictor),
-        **http,
+        http=hotlane.protocol_class(predictor, answers=config.hot_lane),
         host=config.host,
         port=config.port,
         timeout_keep_alive=GATEWAY_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
+    if protection.tls is not None:
+        settings.load()
+        settings.ssl = protection.tls.context
     return DrainingServer(settings, models, drain_seconds)
 
 

@@ -22,6 +22,7 @@ from canarium_api import metric_names as names
 from canarium_api.metric_names import PredictionStatus
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime import validation, warmup
+from canarium_runtime.audit.records import model_fragment
 from canarium_runtime.backends.base import Backend, ModelSpec
 from canarium_runtime.batching.batcher import Batcher, Done, Request
 from canarium_runtime.batching.merge import Outputs
@@ -153,7 +154,10 @@ class InferenceService:
         self.answers = AnswerLog()
         self.lifecycle = Lifecycle(self._state_changed)
         self.request_timeout_seconds = config.request_timeout.total_seconds()
-        self._max_inflight = config.queue_size + (config.workers + 1) * config.max_batch_size
+        self.max_inflight = config.queue_size + (config.workers + 1) * config.max_batch_size
+        """Most requests under way at a time."""
+        self.fragment = self._fragment("")
+        """How audit records name the model."""
         self._backend: Backend | None = None
         self._batcher: Batcher | None = None
         self._batching = False
@@ -210,6 +214,7 @@ class InferenceService:
         Raises:
             LoadError: InvalidConfig.
         """
+        self.fragment = self._fragment(model_sha256)
         if self.shared_cache is not None:
             cache = self.shared_cache()
             identity = (model_sha256, self.config.revision, server_version())
@@ -218,6 +223,15 @@ class InferenceService:
         if made is not None:
             await made.start()
         return made
+
+    def _fragment(self, sha256: str) -> str:
+        config = self.config
+        return model_fragment(
+            name=config.model_name,
+            version=config.model_version,
+            revision=config.revision,
+            sha256=sha256,
+        )
 
     def begin_warming(self) -> None:
         """Note that the model is loaded."""
@@ -325,8 +339,8 @@ class InferenceService:
             ServingError: NOT_READY, STOPPING or QUEUE_FULL; counted already.
         """
         error: ServingError | None = None
-        if self.metrics.inflight >= self._max_inflight:
-            error = QueueFullError(self._max_inflight)
+        if self.metrics.inflight >= self.max_inflight:
+            error = QueueFullError(self.max_inflight)
         elif not self._answering and not self._begin_loading():
             error = self._not_answering()
         if error is not None:

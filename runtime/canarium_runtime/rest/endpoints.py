@@ -5,12 +5,15 @@ import asyncio
 from starlette.types import Receive, Scope
 
 from canarium_runtime.models import Models
+from canarium_runtime.protection import Protection
 from canarium_runtime.rest import http
 from canarium_runtime.rest.codec import Identity
-from canarium_runtime.rest.exchange import Exchange, Reply, Route, client_gone, refusal
+from canarium_runtime.rest.exchange import Exchange, Peer, Reply, Route, client_gone, refusal
 from canarium_runtime.rest.plain import PredictCodec
 from canarium_runtime.rest.v2 import V2Codec
 
+CERTIFICATE = "canarium.certificate"
+"""Key of an ASGI scope: subject of the client's certificate. An extension of our own server's, too."""
 ON_LOST = "canarium.on_lost"
 """Key of an ASGI scope: what to call when the connection is lost. An extension of our own server's, as ASGI tells an
 application of that only while it waits for a message."""
@@ -21,21 +24,23 @@ class Predictor:
 
     Args:
         models: which there are.
+        protection: who may ask, and what is recorded; None: everybody, nothing.
     """
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, protection: Protection | None = None) -> None:
         self.models = models
+        self.protection = protection
         self.service = models.primary
         config = models.config
         self.identity = Identity(config.model_name, config.model_version, config.revision)
         self.routes: dict[str, Route] = {
-            "/predict": Route(models.primary, self.identity, PredictCodec)
+            "/predict": Route(models.primary, self.identity, PredictCodec, protection)
         }
         """Route by path: the hot paths."""
         for name, versions in models.names().items():
             for version in versions:
                 identity = Identity(name, version, config.revision)
-                route = Route(models.get(name, version), identity, V2Codec)
+                route = Route(models.get(name, version), identity, V2Codec, protection)
                 self.routes[f"/v2/models/{name}/versions/{version}/infer"] = route
                 self.routes.setdefault(f"/v2/models/{name}/infer", route)
         self.max_body_bytes = config.max_body_bytes
@@ -60,7 +65,7 @@ class Predictor:
             exchange.abandon()
             reply(refusal(client_gone(), head.request_id))
 
-        exchange = Exchange(route, head, head.request_id, reply)
+        exchange = Exchange(route, head, head.request_id, reply, peer_of(scope))
         try:
             if exchange.open():
                 await self._receive(exchange, head, receive)
@@ -88,3 +93,9 @@ class Predictor:
         if self.leaving:
             headers.append((b"connection", b"close"))
         return headers
+
+
+def peer_of(scope: Scope) -> Peer:
+    """Who is at the other end of an ASGI connection."""
+    client = scope.get("client")
+    return Peer(client[0] if client else "", scope.get(CERTIFICATE, ""))

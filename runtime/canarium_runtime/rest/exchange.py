@@ -10,18 +10,23 @@
 `receive` return.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from canarium_api.metric_names import PredictionStatus
+from canarium_runtime.audit.log import AuditLog
 from canarium_runtime.backends.base import Array
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.fallback.chain import FALLBACK
+from canarium_runtime.protection import Protection
 from canarium_runtime.rest.codec import Call, Codec, Identity, MakeCodec
-from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body
+from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body, error_headers
 from canarium_runtime.rest.http import BINARY, JSON_BYTES, Answer, Head
+from canarium_runtime.security import Credentials, Guard
 from canarium_runtime.service import InferenceService, Prediction, status_of
 
 _log = logging.getLogger(__name__)
@@ -38,17 +43,29 @@ class Reply:
     request_id: str
     json_bytes: int | None = None
     """How much of the body is JSON, where V2 binary tensors follow; None: all of it."""
-    retry_after_seconds: int | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """Of this answer alone."""
 
     def answer(self, stamps: Iterable[tuple[bytes, bytes]]) -> Answer:
         """Give it the form of a response; `stamps` are the headers that every response has."""
-        headers = [*stamps]
-        if self.retry_after_seconds is not None:
-            headers.append((b"retry-after", b"%d" % self.retry_after_seconds))
+        headers = [*stamps, *self.headers]
         if self.json_bytes is None:
             return Answer(self.status, self.body, headers)
         headers.append((JSON_BYTES, b"%d" % self.json_bytes))
         return Answer(self.status, self.body, headers, BINARY)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection."""
+
+    address: str = ""
+    """Without its port."""
+    certificate: str = ""
+    """Subject of its certificate, checked by the transport; "": it showed none."""
+
+
+NOBODY = Peer()
 
 
 class Route:
@@ -58,13 +75,20 @@ class Route:
         service: the model.
         identity: what answers say about it.
         make_codec: the protocol.
+        protection: who may ask, and what is recorded; None: everybody, nothing.
     """
 
     def __init__(
-        self, service: InferenceService, identity: Identity, make_codec: MakeCodec
+        self,
+        service: InferenceService,
+        identity: Identity,
+        make_codec: MakeCodec,
+        protection: Protection | None = None,
     ) -> None:
         self.service = service
         self.identity = identity
+        self.guard = None if protection is None else protection.guard
+        self.audit = None if protection is None else protection.audit
         self._make_codec = make_codec
         self._codec: Codec | None = None
 
@@ -88,12 +112,29 @@ class Exchange:
         head: what its headers say.
         request_id: the client's, or one of this server's own.
         reply: takes the answer.
+        peer: who is at the other end.
     """
 
-    __slots__ = ("_body", "_call", "_head", "_prediction", "_reply", "_request_id", "_route")
+    __slots__ = (
+        "_body",
+        "_call",
+        "_client",
+        "_head",
+        "_identifying",
+        "_peer",
+        "_prediction",
+        "_reply",
+        "_request_id",
+        "_route",
+    )
 
     def __init__(
-        self, route: Route, head: Head, request_id: str, reply: Callable[[Reply], None]
+        self,
+        route: Route,
+        head: Head,
+        request_id: str,
+        reply: Callable[[Reply], None],
+        peer: Peer = NOBODY,
     ) -> None:
         self._route = route
         self._head = head
@@ -102,6 +143,9 @@ class Exchange:
         self._prediction: Prediction | None = None
         self._call: Call | None = None
         self._body: bytes | None = None
+        self._peer = peer
+        self._client = ""
+        self._identifying: asyncio.Task[None] | None = None
 
     @property
     def deadline(self) -> float:
@@ -110,22 +154,53 @@ class Exchange:
         return self._prediction.deadline
 
     def open(self) -> bool:
-        """Take a place in the server; False: there is none, and the client was told."""
+        """Take a place in the server; False: there is none, or not for this client, and it was told."""
+        route = self._route
         try:
-            self._prediction = self._route.service.admit(self._request_id)
+            if route.audit is not None:
+                route.audit.check()
+            self._prediction = route.service.admit(self._request_id)
         except ServingError as error:
-            if self._route.service.answers.recording:
+            if route.service.answers.recording:
                 self._record(0.0, status_of(error), None)
             self._reply(refusal(error, self._request_id))
             return False
+        return route.guard is None or self._identify(route.guard)
+
+    def _identify(self, guard: Guard) -> bool:
+        """Find out who asks; False: nobody who may."""
+        head, peer = self._head, self._peer
+        given = Credentials(head.authorization, head.api_key, peer.address, peer.certificate)
+        try:
+            client = guard.admit(given)
+        except ServingError as error:
+            self.fail(error)
+            return False
+        if client is None:
+            self._identifying = asyncio.create_task(self._identify_later(guard, given))
+        else:
+            self._client = client.name
         return True
+
+    async def _identify_later(self, guard: Guard, given: Credentials) -> None:
+        try:
+            client = await guard.admit_later(given)
+        except ServingError as error:
+            self._identifying = None
+            self.fail(error)
+            return
+        self._identifying = None
+        self._client = client.name
+        if self._body is not None:
+            self.receive(self._body)
 
     def receive(self, body: bytes) -> None:
         """Answer the request, now that its body is complete."""
         prediction = self._prediction
         assert prediction is not None  # noqa: S101 - for the type checker
         self._body = body
-        self._route.service.when_ready(prediction, self._run)
+        if self._identifying is None:
+            self._route.service.when_ready(prediction, self._run)
 
     def _run(self, error: ServingError | None) -> None:
         prediction, body = self._prediction, self._body
@@ -142,14 +217,22 @@ class Exchange:
 
     def fail(self, error: Exception) -> None:
         """Answer with the reason why there is no prediction."""
+        if self._identifying is not None:
+            self._identifying.cancel()
+            self._identifying = None
         self._close(error)
         if not isinstance(error, ServingError):
             note_failure(ErrorKind.INTERNAL, error, self._request_id)
             error = ServingError(ErrorKind.INTERNAL, "internal error")
-        self._reply(refusal(error, self._request_id))
+        made = refusal(error, self._request_id)
+        if self._client and self._route.audit is not None:
+            self._audit(self._route.audit, status_of(error), made)
+        self._reply(made)
 
     def abandon(self) -> None:
         """Give up: the client closed the connection, and what was done for it is not needed."""
+        if self._identifying is not None:
+            self._identifying.cancel()
         if self._prediction is not None:
             self._prediction.cancel()
             self._route.service.forget(self._run)
@@ -173,7 +256,27 @@ class Exchange:
         if self._route.service.answers.recording:
             outputs = zip(call.inputs.outputs, outcome.arrays, strict=True)
             self._record(prediction.age(), PredictionStatus.SUCCESS, call.id, outputs)
-        self._reply(Reply(200, payload, request_id, json_bytes))
+        made = Reply(200, payload, request_id, json_bytes)
+        if self._route.audit is not None:
+            status = PredictionStatus.SUCCESS
+            if prediction.marks is not None and FALLBACK in prediction.marks:
+                status = PredictionStatus.FALLBACK
+            self._audit(self._route.audit, status, made)
+        self._reply(made)
+
+    def _audit(self, audit: AuditLog, status: PredictionStatus, reply: Reply) -> None:
+        """Leave a record of who got which answer to what."""
+        prediction = self._prediction
+        audit.record(
+            self._client,
+            self._request_id,
+            status.value,
+            self._route.service.fragment,
+            self._body or b"",
+            reply.body,
+            0.0 if prediction is None else prediction.age(),
+            reply.json_bytes is None,
+        )
 
     def _close(self, error: Exception) -> None:
         prediction = self._prediction
@@ -217,7 +320,7 @@ def refusal(error: ServingError, request_id: str) -> Reply:
         STATUS_OF_KIND[error.kind],
         error_body(error, request_id),
         request_id,
-        retry_after_seconds=error.retry_after_seconds,
+        headers=error_headers(error),
     )
 
 

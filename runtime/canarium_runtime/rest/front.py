@@ -7,8 +7,11 @@ unusual paths.
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from canarium_runtime.errors import ServingError
 from canarium_runtime.rest import http
-from canarium_runtime.rest.endpoints import Predictor
+from canarium_runtime.rest.endpoints import Predictor, peer_of
+from canarium_runtime.rest.exchange import Reply, refusal
+from canarium_runtime.security import Credentials
 
 
 class Front:
@@ -33,7 +36,29 @@ class Front:
         if scope["method"] == "POST" and (route := self._routes.get(scope["path"])) is not None:
             await http.send_answer(send, await self._predictor.answer(route, scope, receive))
             return
+        refused = await self._refusal(scope)
+        if refused is not None:
+            await http.send_answer(send, refused.answer(self._predictor.stamps(refused.request_id)))
+            return
         await self._pass_on(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Reply | None:
+        """What a client is told that may not ask for this; None: it may. Predictions are asked for by themselves."""
+        protection = self._predictor.protection
+        if protection is None or protection.guard is None:
+            return None
+        guard = protection.guard
+        if scope["path"] in self._predictor.routes or guard.is_open(scope["method"], scope["path"]):
+            return None
+        head = http.read_head(scope["headers"])
+        peer = peer_of(scope)
+        given = Credentials(head.authorization, head.api_key, peer.address, peer.certificate)
+        try:
+            if guard.admit(given) is None:
+                await guard.admit_later(given)
+        except ServingError as error:
+            return refusal(error, head.request_id)
+        return None
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = http.read_head(scope["headers"]).request_id

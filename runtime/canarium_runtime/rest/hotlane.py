@@ -19,6 +19,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import httptools
@@ -26,8 +27,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.rest import http
-from canarium_runtime.rest.endpoints import ON_LOST, Predictor
-from canarium_runtime.rest.exchange import Exchange, Reply, Route
+from canarium_runtime.rest.endpoints import CERTIFICATE, ON_LOST, Predictor
+from canarium_runtime.rest.exchange import NOBODY, Exchange, Peer, Reply, Route
 
 _END = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 16 * 1024
@@ -35,19 +36,6 @@ _REMEMBERED_HEADS = 512
 _SWEEP_SECONDS = 1.0
 _EACH_OWN = re.compile(rb"\r\n(?:x-request-id|traceparent):", re.IGNORECASE)
 """Headers that differ from request to request: such heads are not worth remembering."""
-_REASONS = {
-    200: b"OK",
-    400: b"Bad Request",
-    404: b"Not Found",
-    408: b"Request Timeout",
-    413: b"Content Too Large",
-    415: b"Unsupported Media Type",
-    422: b"Unprocessable Content",
-    429: b"Too Many Requests",
-    500: b"Internal Server Error",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
 
 
 class _Head:
@@ -90,13 +78,14 @@ class HotLane:
 
     Args:
         predictor: knows the routes.
+        answers: whether predictions are answered here; else all go the ordinary way.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, *, answers: bool = True) -> None:
         self.predictor = predictor
         self._routes = {
             b"POST %b HTTP/1.1\r\n" % path.encode(): route
-            for path, route in predictor.routes.items()
+            for path, route in (predictor.routes.items() if answers else ())
         }
         self.request_lines = tuple(self._routes)
         self._heads: dict[bytes, _Head | None] = {}
@@ -144,7 +133,7 @@ class HotLane:
             self._prefixes.clear()
         made = self._prefixes.get(status)
         if made is None:
-            lines = [b"HTTP/1.1 %d %b" % (status, _REASONS[status])]
+            lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
             headers = [*default_headers, self.predictor.revision]
             lines += [b"%b: %b" % header for header in headers]
             made = self._prefixes[status] = b"\r\n".join((*lines, b"x-request-id: "))
@@ -185,6 +174,7 @@ class HotLaneProtocol(HttpToolsProtocol):
         self._missing = 0
         self._backlog = b""
         self._idle_since = 0.0
+        self._peer = NOBODY
 
     def data_received(self, data: bytes) -> None:
         """Take a prediction, or leave the bytes to the ordinary parser."""
@@ -224,7 +214,9 @@ class HotLaneProtocol(HttpToolsProtocol):
         self._missing = missing
         head = parsed.head
         request_id = head.request_id if head.has_id else http.new_request_id()
-        exchange = self._exchange = Exchange(parsed.route, head, request_id, self._reply)
+        exchange = self._exchange = Exchange(
+            parsed.route, head, request_id, self._reply, self._peer
+        )
         if not exchange.open():
             return True
         try:
@@ -280,8 +272,8 @@ class HotLaneProtocol(HttpToolsProtocol):
             reply.request_id.encode(),
             b"\r\nconnection: close" if closing else b"",
         ]
-        if reply.retry_after_seconds is not None:
-            parts.append(b"\r\nretry-after: %d" % reply.retry_after_seconds)
+        if reply.headers:
+            parts += [b"\r\n%b: %b" % header for header in reply.headers]
         if reply.json_bytes is None:
             parts.append(b"\r\ncontent-type: application/json\r\ncontent-length: ")
         else:
@@ -332,6 +324,13 @@ class HotLaneProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Note a connection."""
         super().connection_made(transport)
+        address = self.client[0] if self.client else ""
+        certificate = ""
+        if shown := transport.get_extra_info("peercert"):
+            from canarium_runtime.security.tls import subject_of  # with TLS only
+
+            certificate = subject_of(shown)
+        self._peer = Peer(address, certificate)
         self.lane.connections.add(self)
         self.lane.watch()
 
@@ -366,6 +365,9 @@ class HotLaneProtocol(HttpToolsProtocol):
         """Note where the parser stands."""
         self._between = False
         super().on_message_begin()
+        if self._peer.certificate:
+            scope: dict[str, Any] = self.scope  # type: ignore[assignment] # with an entry of our own
+            scope[CERTIFICATE] = self._peer.certificate
 
     def on_message_complete(self) -> None:
         """Note where the parser stands."""
@@ -373,6 +375,6 @@ class HotLaneProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
 
-def protocol_class(predictor: Predictor) -> Callable[..., HotLaneProtocol]:
-    """Make the class of a server's connections, as `uvicorn.Config(http=...)` takes it."""
-    return type("Connection", (HotLaneProtocol,), {"lane": HotLane(predictor)})
+def protocol_class(predictor: Predictor, *, answers: bool = True) -> Callable[..., HotLaneProtocol]:
+    """Make the class of a server's connections, as `uvicorn.Config(http=...)` takes it; see `HotLane`."""
+    return type("Connection", (HotLaneProtocol,), {"lane": HotLane(predictor, answers=answers)})

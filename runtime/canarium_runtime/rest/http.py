@@ -25,15 +25,17 @@ _prefix = token_hex(6)
 _numbers = count(1)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Head:
-    """What the server looks at in a request's headers."""
+    """What the server looks at in a request's headers. It has no repr that tells: it holds secrets."""
 
     request_id: str
     content_length: int | None = None
     encoding: bytes = b""
     json_bytes: int | None = None
     """How much of the body is JSON, where V2 binary tensors follow; None: all of it."""
+    authorization: bytes = b""
+    api_key: bytes = b""
     has_id: bool = False
     """The request id came with the request; else it is this server's own."""
 
@@ -63,6 +65,10 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
             if _SAFE_ID.fullmatch(value):
                 head.request_id = value.decode("ascii")
                 head.has_id = True
+        elif name == b"authorization":
+            head.authorization = value
+        elif name == b"x-api-key":
+            head.api_key = value
         elif name == b"content-encoding":
             head.encoding = value
         elif name == JSON_BYTES:

@@ -96,7 +96,10 @@ def _add_health(router: APIRouter, predictor: Predictor) -> None:
     @router.get("/health", tags=["health"])
     async def report() -> Response:
         """Give each check with its status and reason."""
-        healthy, document = health.report(predictor.models)
+        healthy, document = health.report(
+            predictor.models,
+            {} if predictor.protection is None else predictor.protection.problems(),
+        )
         return reply(document, 200 if healthy else 503)
 
     @router.get("/metrics", tags=["health"])

@@ -50,7 +50,7 @@ class ServerTls:
         if self._current is None:
             message = f"the certificate of the server cannot be used: {self.watch.problem}"
             raise LoadError("InvalidConfig", message)
-        self.context = self._make()
+        self.context: ssl.SSLContext = self._make()
         """What the server listens with."""
         self.context.sni_callback = self._switch
 
