@@ -26,6 +26,7 @@ from canarium_runtime.audit.records import model_fragment
 from canarium_runtime.backends.base import Backend, ModelSpec
 from canarium_runtime.batching.batcher import Batcher, Done, Request
 from canarium_runtime.batching.merge import Outputs
+from canarium_runtime.batching.policy import NORMAL
 from canarium_runtime.caching import ResponseCache, exposition, make_cache
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
 from canarium_runtime.fallback.chain import FALLBACK, Chain
@@ -61,34 +62,34 @@ Marks = dict[str, Any]
 """What an answer says about how it came about, where that is out of the ordinary: `warnings`, `fallback`."""
 
 
-class Prediction:
+class Prediction(Request):
     """One request on its way through the server, from its arrival to its answer, whatever door it came by.
 
-    It holds a place in the server from `InferenceService.admit` on, until exactly one call of `close`.
+    It holds a place in the server from `InferenceService.admit` on, until exactly one call of `close`. It is its own
+    entry in the queue: another object for that would cost as much as reading its head.
+
+    Args:
+        service: the model.
+        request_id: for logs and records.
+        patience: seconds that its client waits.
     """
 
-    __slots__ = (
-        "_give_up",
-        "_open",
-        "_service",
-        "_ticket",
-        "arrived_at",
-        "deadline",
-        "marks",
-        "request_id",
-    )
+    __slots__ = ("_give_up", "_open", "_service", "admitted_at", "marks", "request_id")
 
     def __init__(self, service: "InferenceService", request_id: str, patience: float) -> None:
-        self._service = service
-        self._ticket: Request | None = None
-        self._give_up: Cancel | None = None
-        self._open = True
+        self.admitted_at = now = time.monotonic()
+        self.deadline = now + patience
+        self.request_id = request_id
         self.marks: Marks | None = None
         """What is out of the ordinary with its answer."""
-        self.arrived_at = now = time.monotonic()
-        self.deadline = now + patience
-        """Instant of `time.monotonic()` after which nobody wants the answer."""
-        self.request_id = request_id
+        self._service = service
+        self._open = True
+        self._give_up: Cancel | None = None
+        self.priority = NORMAL
+        self.taken = self.rows_done = 0
+        self.waiting = False
+        self.pieces = None
+        # `rows`, `key`, `inputs`, `outputs` and `done` are set by `run`; `arrived_at` and `order` by the queue.
 
     def run(self, inputs: validation.ValidatedInputs, done: Done) -> None:
         """Get the answer to validated inputs.
@@ -103,16 +104,20 @@ class Prediction:
         """
         service = self._service
         if service.pipeline is None:
-            self._ticket = service.submit(inputs, self.deadline, done)
+            self.inputs = inputs.arrays
+            self.key = inputs.key
+            self.outputs = inputs.outputs
+            self.done = done
+            service.enqueue(self, inputs.rows)
         else:
             self._give_up = service.pipeline.start(self, inputs, done)
 
     def cancel(self) -> None:
         """Give up what is under way: nobody waits for it any more. `done` is not called after this."""
-        if self._ticket is not None:
-            self._service.cancel(self._ticket)
         if self._give_up is not None:
             self._give_up()
+        else:
+            self._service.cancel(self)
 
     def mark(self, name: str, value: Any) -> None:
         """Note what is out of the ordinary with the answer."""
@@ -122,15 +127,20 @@ class Prediction:
 
     def age(self) -> float:
         """Seconds since it arrived."""
-        return time.monotonic() - self.arrived_at
+        return time.monotonic() - self.admitted_at
 
     def close(self, error: BaseException | None = None) -> None:
         """Leave the server, and be counted by how it ended. A second call does nothing."""
         if self._open:
             self._open = False
             # They know whom to call, who knows this: a circle that the garbage collector would have to find.
-            self._ticket = self._give_up = None
+            self._give_up = None
+            self.done = _nobody
             self._service.leave(error, self.age(), self.marks)
+
+
+def _nobody(_: Outputs | ServingError) -> None:
+    """Take an outcome that nobody waits for."""
 
 
 def status_of(error: BaseException) -> PredictionStatus:
@@ -167,7 +177,8 @@ class InferenceService:
         """Gives the cache whose levels this model uses too; None: it has levels of its own."""
         self.pipeline: Pipeline | None = None
         """Stages before the queue; None: there are none."""
-        self._answering = False
+        self.answering = False
+        """Whether requests can be run at once."""
         self.leaving = False
         """Whether clients are asked to connect anew, elsewhere."""
         self.on_demand: Callable[[], object] | None = None
@@ -319,7 +330,7 @@ class InferenceService:
 
     def when_ready(self, prediction: Prediction, resume: Resume) -> None:
         """Go on with an admitted request at once, or when its model is loaded."""
-        if self._answering:
+        if self.answering:
             resume(None)
         else:
             self._parking.add(resume, prediction.deadline)
@@ -341,7 +352,7 @@ class InferenceService:
         error: ServingError | None = None
         if self.metrics.inflight >= self.max_inflight:
             error = QueueFullError(self.max_inflight)
-        elif not self._answering and not self._begin_loading():
+        elif not self.answering and not self._begin_loading():
             error = self._not_answering()
         if error is not None:
             self.metrics.failed[status_of(error)] += 1
@@ -351,7 +362,7 @@ class InferenceService:
         if timeout_seconds is not None and timeout_seconds < patience:
             patience = timeout_seconds
         prediction = Prediction(self, request_id, patience)
-        self.used_at = prediction.arrived_at
+        self.used_at = prediction.admitted_at
         return prediction
 
     def leave(self, error: BaseException | None, seconds: float, marks: Marks | None) -> None:
@@ -370,7 +381,7 @@ class InferenceService:
             self.metrics.duration.observe(seconds)
 
     def submit(self, inputs: validation.ValidatedInputs, deadline: float, done: Done) -> Request:
-        """Queue validated inputs; see `Prediction.run`, which is how requests come here."""
+        """Queue validated inputs for a stage that may ask more than once for one prediction."""
         if self._batcher is None:
             raise self._not_answering()
         # Without batching, a request is one indivisible row to the queue, whatever its shape.
@@ -382,6 +393,14 @@ class InferenceService:
             deadline=deadline,
             done=done,
         )
+
+    def enqueue(self, prediction: Prediction, rows: int) -> None:
+        """Queue a prediction whose inputs are set; see `Prediction.run`, which is how requests come here."""
+        if self._batcher is None:
+            raise self._not_answering()
+        # Without batching, a request is one indivisible row to the queue, whatever its shape.
+        prediction.rows = rows if self._batching else 1
+        self._batcher.take(prediction)
 
     def submit_for(
         self, other: ModelSpec, inputs: validation.ValidatedInputs, deadline: float, done: Done
@@ -475,6 +494,6 @@ class InferenceService:
     def _state_changed(self, state: ModelState) -> None:
         self.metrics.ready = state is ModelState.READY
         # As plain attributes, since each request looks at them and an enum's hash is Python code.
-        self._answering = state in ANSWERING and self._batcher is not None
+        self.answering = state in ANSWERING and self._batcher is not None
         self.leaving = state in {ModelState.DRAINING, ModelState.STOPPING}
         _log.info("state changed", extra={"state": state.value, "reason": self.lifecycle.reason})

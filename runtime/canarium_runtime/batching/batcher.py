@@ -170,6 +170,11 @@ class Batcher:
             outputs=outputs,
             done=done,
         )
+        self.take(request)
+        return request
+
+    def take(self, request: Request) -> None:
+        """Take one request whose fields are set; see `submit`."""
         refused = self.queue.offer(request, time.monotonic())
         if refused is not None:
             raise _refusal(refused)
@@ -180,7 +185,6 @@ class Batcher:
             self._loop.call_soon(self._pump)
         if self._sweep is None:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
-        return request
 
     def cancel(self, request: Request) -> None:
         """Forget a request that nobody waits for: it leaves the queue, and `done` is not called."""

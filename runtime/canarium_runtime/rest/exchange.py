@@ -199,8 +199,13 @@ class Exchange:
         prediction = self._prediction
         assert prediction is not None  # noqa: S101 - for the type checker
         self._body = body
-        if self._identifying is None:
-            self._route.service.when_ready(prediction, self._run)
+        if self._identifying is not None:
+            return
+        service = self._route.service
+        if service.answering:
+            self._run(None)
+        else:
+            service.when_ready(prediction, self._run)
 
     def _run(self, error: ServingError | None) -> None:
         prediction, body = self._prediction, self._body

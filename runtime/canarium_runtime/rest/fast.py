@@ -83,6 +83,9 @@ class _Frame:
     """What stood around the numbers of a request, and what it means."""
 
     suffix: bytes
+    plan: _Plan
+    narrows: bool
+    """The numbers are 64-bit floats on the wire and 32-bit ones in the model."""
     shape: tuple[int, ...]
     count: int
     rows: int
@@ -98,6 +101,7 @@ class FastReader:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
+        self._outputs = spec.output_names
         self._parser = simdjson.Parser()
         readable = all(t.datatype in _NUMBERS for t in spec.inputs)
         self._plans = {
@@ -117,7 +121,7 @@ class FastReader:
                 if frame is not None:
                     end = body.find(b"]", start) + 1
                     if body[end:] == frame.suffix:
-                        inputs = self._framed(self._only, frame, body[start:end])
+                        inputs = self._framed(frame, body[start:end])
                         if inputs is not None:
                             return inputs, None
             # The parser flattens nested arrays, so their number is held to what flat data has.
@@ -130,15 +134,25 @@ class FastReader:
             return None
         return read
 
-    def _framed(self, plan: _Plan, frame: _Frame, numbers: bytes) -> ValidatedInputs | None:
-        array = plan.numbers(self._parser.parse(numbers), frame.count)
-        if array is None or numbers.count(b"[") != 1:
+    def _framed(self, frame: _Frame, numbers: bytes) -> ValidatedInputs | None:
+        plan = frame.plan
+        parsed: Any = self._parser.parse(numbers)
+        if numbers.count(b"[") != 1:
             return None
+        if (
+            frame.narrows
+        ):  # `plan.numbers` without the questions: half of all the time that reading takes
+            values = np.frombuffer(parsed.as_buffer(of_type="d"), np.float64)
+            if len(values) != frame.count or not values.dot(values) < _SAFE_SQUARES:
+                return None
+            array = values.astype(np.float32)
+        else:
+            found = plan.numbers(parsed, frame.count)
+            if found is None:
+                return None
+            array = found
         return ValidatedInputs(
-            {plan.spec.name: array.reshape(frame.shape)},
-            frame.rows,
-            frame.key,
-            self._spec.output_names,
+            {plan.spec.name: array.reshape(frame.shape)}, frame.rows, frame.key, self._outputs
         )
 
     def _remember(self, body: bytes, inputs: ValidatedInputs) -> None:
@@ -150,7 +164,11 @@ class FastReader:
             if len(self._frames) >= _MAX_FRAMES:
                 self._frames.clear()
             (array,) = inputs.arrays.values()
-            self._frames[prefix] = _Frame(suffix, array.shape, array.size, inputs.rows, inputs.key)
+            plan = self._plans[self._spec.inputs[0].name]
+            narrows = plan.spec.datatype == "FP32"
+            self._frames[prefix] = _Frame(
+                suffix, plan, narrows, array.shape, array.size, inputs.rows, inputs.key
+            )
 
     def _read_v2(self, document: Any) -> tuple[ValidatedInputs, str | None] | None:
         client_id = None

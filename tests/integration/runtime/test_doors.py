@@ -237,13 +237,13 @@ async def test_many_requests_of_any_kind_follow_each_other_on_one_connection(hot
 async def test_a_refused_request_leaves_the_connection_usable(hot: bool) -> None:
     """A server that still loads refuses before the body has come; what comes of it then is not a request."""
     async with door(hot) as one:
-        one.models.primary._answering = False
+        one.models.primary.answering = False
         whole = request(_json(ROW))
         reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
         writer.write(whole[:-20])
         await writer.drain()
         assert (await read_response(reader)).status == 503
-        one.models.primary._answering = True
+        one.models.primary.answering = True
         writer.write(whole[-20:])
         await writer.drain()
         writer.write(whole)
