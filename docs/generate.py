@@ -169,6 +169,11 @@ The built-in check `error-rate` is the share of failed requests among all but `i
 as `invalid`:
 
 {enum_table(metric_names.AuthFailure, "`reason`")}
+`ml_validation_violations_total` has `kind` and `outcome`, see [validate inputs](../howto/validate-inputs.md):
+
+{enum_table(metric_names.RuleKind, "`kind`")}
+{enum_table(metric_names.ViolationOutcome, "`outcome`")}
+
 Upper bounds of the histograms' buckets:
 
 - durations, seconds: {_numbers(metric_names.DURATION_BUCKETS)}. {texts["DURATION_BUCKETS"].removeprefix("Seconds. ")}

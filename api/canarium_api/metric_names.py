@@ -18,6 +18,7 @@ QUEUE_LENGTH: Final = "ml_queue_length"
 MODEL_LOAD_SECONDS: Final = "ml_model_load_seconds"
 MODEL_READY: Final = "ml_model_ready"
 FALLBACKS_TOTAL: Final = "ml_fallbacks_total"
+VALIDATION_VIOLATIONS_TOTAL: Final = "ml_validation_violations_total"
 
 CACHE_HITS_TOTAL: Final = "ml_cache_hits_total"
 CACHE_MISSES_TOTAL: Final = "ml_cache_misses_total"
@@ -232,3 +233,43 @@ class ShadowDropped(StrEnum):
 
 SHADOW_JUDGED_OUTCOMES: Final = (ShadowOutcome.COMPARED, ShadowOutcome.SHADOW_FAILED)
 """Pairs of which it is known whether they match: `ml_shadow_mismatched_pairs_total` is a share of these."""
+
+
+class RuleKind(StrEnum):
+    """Which kind of rule of `spec.serving.validation` a value broke; the value of the label `kind`."""
+
+    MISSING = "missing"
+    """NaN or null, where a value is required."""
+    INFINITY = "infinity"
+    """An infinity, where only finite numbers are allowed."""
+    RANGE = "range"
+    """Below `min` or above `max`."""
+    INTEGER = "integer"
+    """Not a whole number."""
+    ENUM = "enum"
+    """None of the allowed values."""
+    PATTERN = "pattern"
+    """A string that does not match."""
+    LENGTH = "length"
+    """A string that is too short or too long."""
+    EMPTY = "empty"
+    """An empty string."""
+    CONTENT = "content"
+    """A string with suspicious content (`textChecks`)."""
+    EXPRESSION = "expression"
+    """A row that an expression does not hold for."""
+    ROWS = "rows"
+    """A request with too many rows."""
+    TYPE = "type"
+    """Another JSON type, which was converted."""
+
+
+class ViolationOutcome(StrEnum):
+    """What became of a value that broke a rule; the label `outcome` of `ml_validation_violations_total`."""
+
+    REFUSED = "refused"
+    """The request was refused (422)."""
+    WARNED = "warned"
+    """The model got it as it was, and the answer says so."""
+    CORRECTED = "corrected"
+    """The model got another value, and the answer says so."""

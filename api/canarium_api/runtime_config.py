@@ -9,12 +9,15 @@ from pydantic import (
     Field,
     PlainSerializer,
     SecretStr,
+    ValidationError,
+    field_validator,
     model_validator,
 )
 
 from canarium_api.audit_config import AuditSettings
 from canarium_api.duration import Duration, format_duration
 from canarium_api.environment import AS_JSON
+from canarium_api.input_rules import ValidationSpec
 from canarium_api.security_config import SecuritySettings
 from canarium_api.v1alpha1 import (
     Accelerator,
@@ -143,6 +146,9 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
     """From arrival to answer; above it 504."""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Largest request body in bytes; above it 413."""
+    validation: str = ""
+    """Rules for the values of requests: `spec.serving.validation` as JSON. Default: NaN and infinities are refused, and
+    more than 100000 rows."""
     hot_lane: bool = True
     """Predictions are answered by the connection itself. `false`: by FastAPI's routes, at several times the cost, where
     middleware or a debugger must see each request."""
@@ -196,6 +202,27 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
     """Longest time that a request waits for Redis, and again for the database, before it goes on without."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severity that is logged."""
+
+    @property
+    def validation_spec(self) -> ValidationSpec:
+        """`validation`, read."""
+        return (
+            ValidationSpec.model_validate_json(self.validation)
+            if self.validation
+            else ValidationSpec()
+        )
+
+    @field_validator("validation")
+    @classmethod
+    def _validation_is_readable(cls, value: str) -> str:
+        if value:
+            try:
+                ValidationSpec.model_validate_json(value)
+            except ValidationError as error:
+                first = error.errors(include_input=False, include_url=False)[0]
+                where = ".".join(map(str, first["loc"]))
+                raise ValueError(f"{where + ': ' if where else ''}{first['msg']}") from None
+        return value
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

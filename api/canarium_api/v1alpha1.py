@@ -14,6 +14,7 @@ from pydantic import Field
 from canarium_api.base import ApiModel, rules
 from canarium_api.cache import CacheSpec
 from canarium_api.duration import Duration
+from canarium_api.input_rules import ValidationSpec
 from canarium_api.patterns import MODEL_URI_PATTERN
 from canarium_api.quantity import Quantity
 from canarium_api.rollout import DEFAULT_STEPS, RolloutSpec
@@ -247,6 +248,8 @@ class ServingSpec(ApiModel):
     """Largest request body; above it, clients get 413."""
     cache: CacheSpec | None = None
     """Keep answers, and give equal requests the same one without running the model. Default: off."""
+    validation: ValidationSpec = ValidationSpec()
+    """Rules for the values of requests, besides the model's datatypes and shapes."""
     drain_timeout: Duration = timedelta(seconds=30)
     """How long a pod that is being stopped may finish the requests it has taken."""
     execution: ExecutionSpec = ExecutionSpec()

@@ -22,6 +22,7 @@ from prometheus_client.utils import floatToGoString
 from canarium_api import metric_names as names
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.audit.counts import AuditCounts
+from canarium_runtime.rules.tally import new_tally
 from canarium_runtime.security.counts import GuardCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -61,6 +62,8 @@ class Metrics(Collector):
         self._identity = (deployment, model_version, revision)
         self.succeeded = 0
         self.failed = dict.fromkeys(set(PredictionStatus) - {PredictionStatus.SUCCESS}, 0)
+        self.violations = new_tally()
+        """Values that broke a rule of validation; the rules themselves count here."""
         self.duration = Histogram(names.DURATION_BUCKETS)
         self.queue_duration = Histogram(names.DURATION_BUCKETS)
         self.inference_duration = Histogram(names.DURATION_BUCKETS)
@@ -100,6 +103,14 @@ class Metrics(Collector):
         for status, value in self.predictions.items():
             predictions.add_metric((*self._identity, status.value), value)
         yield predictions
+        violations = CounterMetricFamily(
+            names.VALIDATION_VIOLATIONS_TOTAL,
+            "Values of requests (rows, for expressions) that broke a rule of spec.serving.validation.",
+            labels=(*labels, names.KIND_LABEL, names.OUTCOME_LABEL),
+        )
+        for (kind, outcome), value in self.violations.items():
+            violations.add_metric((*self._identity, kind.value, outcome.value), value)
+        yield violations
         for name, text, histogram in (
             (
                 names.PREDICTION_DURATION_SECONDS,

@@ -10,12 +10,13 @@ import struct
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import numpy as np
 
 from canarium_runtime.backends.base import DTYPES, FLOATING, Array, ModelSpec, TensorSpec
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
+from canarium_runtime.notes import NO_NOTES, Note, Notes
 
 _MAX_DIMENSIONS = 32
 _MAX_SHOWN = 40
@@ -57,6 +58,18 @@ class ValidatedInputs:
     """Requests with equal keys may share a run."""
     outputs: Sequence[str]
     """Names of the wanted outputs."""
+    notes: Notes = NO_NOTES
+    """What the answer tells about how they were read."""
+
+
+class Converter(Protocol):
+    """Takes JSON values of another type than the model's, where the rules of validation allow it."""
+
+    def read(
+        self, spec: TensorSpec, flat: list[Any], shape: tuple[int, ...], notes: list[Note]
+    ) -> list[Any]:
+        """Give the values with those converted that can be; each conversion may leave a note."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +102,10 @@ def describe(value: Any) -> str:
 
 
 def validate(
-    model: ModelSpec, tensors: dict[str, RawTensor], outputs: Sequence[str] | None
+    model: ModelSpec,
+    tensors: dict[str, RawTensor],
+    outputs: Sequence[str] | None,
+    converter: Converter | None = None,
 ) -> ValidatedInputs:
     """Check a request against the model's specs.
 
@@ -97,6 +113,7 @@ def validate(
         model: what the model takes and gives.
         tensors: inputs by name.
         outputs: names of the wanted outputs, already known to exist; None: all.
+        converter: is asked before a value is refused for its JSON type; None: such values are refused.
 
     Raises:
         ServingError: INVALID, with the field's path, what was expected and what came.
@@ -104,17 +121,18 @@ def validate(
     if len(tensors) != len(model.inputs):
         _refuse_names(model, tensors)
     arrays: dict[str, Array] = {}
+    notes: list[Note] = []
     for spec in model.inputs:
         tensor = tensors.get(spec.name)
         if tensor is None:
             _refuse_names(model, tensors)
-        arrays[spec.name] = to_array(spec, tensor)
+        arrays[spec.name] = to_array(spec, tensor, converter, notes)
     if model.has_tied_axes:
         _check_sizes(model, tensors, arrays)
     rows = arrays[model.inputs[0].name].shape[0] if model.batchable else 1
     names = model.output_names if outputs is None else tuple(outputs)
     key = (names, *[a.shape[1:] for a in arrays.values()])
-    return ValidatedInputs(arrays, rows, key, names)
+    return ValidatedInputs(arrays, rows, key, names, tuple(notes))
 
 
 def _refuse_names(model: ModelSpec, tensors: dict[str, RawTensor]) -> NoReturn:
@@ -166,8 +184,19 @@ def _mismatches(model: ModelSpec, arrays: dict[str, Array]) -> Iterator[_Mismatc
                 yield _Mismatch(spec.name, axis, name, array.shape[axis], wanted, other)
 
 
-def to_array(spec: TensorSpec, tensor: RawTensor) -> Array:
+def to_array(
+    spec: TensorSpec,
+    tensor: RawTensor,
+    converter: Converter | None = None,
+    notes: list[Note] | None = None,
+) -> Array:
     """Make the array of one input.
+
+    Args:
+        spec: of the input.
+        tensor: as it was sent.
+        converter: see `validate`.
+        notes: gets what the converter has to say.
 
     Raises:
         ServingError: INVALID.
@@ -194,7 +223,11 @@ def to_array(spec: TensorSpec, tensor: RawTensor) -> Array:
         )
     _check_shape(spec, tensor, shape)
     accepted = _ACCEPTED[spec.datatype]
-    if not accepted.issuperset(map(type, flat)):
+    fits = accepted.issuperset(map(type, flat))
+    if not fits and converter is not None:
+        flat = converter.read(spec, flat, shape, [] if notes is None else notes)
+        fits = accepted.issuperset(map(type, flat))
+    if not fits:
         raise _wrong_element(spec, tensor, nested, flat, accepted)
     return _convert(spec, tensor, nested, flat).reshape(shape)
 

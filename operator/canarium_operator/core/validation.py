@@ -52,6 +52,7 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
         *_resources(spec),
         *_model(spec),
         *validate_cache(spec.serving),
+        *_input_rules(spec),
         *_ratios(spec),
         *_test(spec),
         *_shadow(spec),
@@ -167,6 +168,15 @@ def _resources(spec: ModelDeploymentSpec) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _input_rules(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse rules that no pod could be started with."""
+    try:
+        spec.serving.validation.to_json()
+    except ValueError as error:
+        return [Problem(field="spec.serving.validation", message=str(error))]
+    return []
 
 
 def _model(spec: ModelDeploymentSpec) -> list[Problem]:

@@ -65,6 +65,7 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         queue_size=serving.queue_size,
         request_timeout=serving.request_timeout,
         max_body_bytes=int(quantity.parse_quantity(serving.max_body_size)),
+        validation=serving.validation.to_json(),
         drain_timeout=serving.drain_timeout,
         drain_delay=DRAIN_DELAY,
         warmup_requests=model.warmup.requests,
