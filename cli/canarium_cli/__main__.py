@@ -53,6 +53,11 @@ COMMANDS: Final = {
         module="canarium_cli.record",
         extra="cli",
     ),
+    "schema": Command(
+        summary="rules for requests to start with, from a model and a sample (infer MODEL.onnx)",
+        module="canarium_cli.schema",
+        extra="cli,onnx",
+    ),
     **{
         verb: Command(summary=summary, module="canarium_cli.commands", extra="cli")
         for verb, summary in (

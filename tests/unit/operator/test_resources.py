@@ -77,8 +77,11 @@ def test_labels_of_gitops_tools_are_not_copied() -> None:
 def test_the_server_reads_what_the_operator_writes() -> None:
     """The ConfigMap is the server's settings, exactly as it parses them."""
     config = RuntimeConfig.from_env(
-        children(version="7", serving={"maxBodySize": "1Mi"})["ConfigMap"]["data"]
+        children(version="7", serving={"maxBodySize": "1Mi", "validation": {"allowNan": True}})[
+            "ConfigMap"
+        ]["data"]
     )
+    assert config.validation_spec.allow_nan
     assert config.deployment == "ml/fraud"
     assert config.model_name == "fraud"
     assert config.model_version == "7"

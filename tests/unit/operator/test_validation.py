@@ -21,6 +21,7 @@ def metrics(**metric: Any) -> dict[str, Any]:
 
 
 TENSOR = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+MANY_FEATURES = [{"name": f"feature-{i}", "enum": ["0123456789" * 10, str(i)]} for i in range(1000)]
 
 
 def test_a_short_spec_is_valid() -> None:
@@ -45,6 +46,11 @@ def test_a_short_spec_is_valid() -> None:
             {"serving": {"resources": {"requests": {"memory": "1Gi"}, "limits": {}}}},
             "spec.serving.resources.requests.cpu",
             "or set autoscaling.cpu to 0",
+        ),
+        (
+            {"serving": {"validation": {"inputs": [{"name": "x", "features": MANY_FEATURES}]}}},
+            "spec.serving.validation",
+            "bytes as JSON, of at most 100000: leave out features without rules",
         ),
         ({"model": {"uri": "pvc://models/../other.onnx"}}, "spec.model.uri", "'..' is not allowed"),
         ({"model": {"uri": "file:///models/../etc/passwd"}}, "spec.model.uri", "'..' is not allowed"),

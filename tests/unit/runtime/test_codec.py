@@ -25,6 +25,29 @@ IDENTITY = Identity("fraud", "7", "r1")
 X = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
 
 
+BOMBS = {
+    "depth": b"[" * 1_000_000 + b"]" * 1_000_000,
+    "depth of objects": b'{"a":' * 500_000 + b"1" + b"}" * 500_000,
+    "an infinite number": b"1e999",
+    "a number of a million digits": b"1" * 1_000_000,
+    "NaN": b"NaN",
+    "Infinity": b"-Infinity",
+    "a surrogate alone": b'"\\ud800"',
+    "no UTF-8": b'"\xff"',
+    "a control character": b'"\x00"',
+}
+
+
+@pytest.mark.parametrize("codec", [V2Codec, PredictCodec])
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_bodies_made_to_hurt_are_refused_as_no_json(codec: MakeCodec, bomb: bytes) -> None:
+    """World: JSON too deep, or with a number that none can hold; event: decoded; world: 400, and nothing was built."""
+    with pytest.raises(ServingError) as caught:
+        codec(ONE, IDENTITY).decode(b'{"inputs": %b}' % bomb, None)
+    assert caught.value.kind is ErrorKind.MALFORMED
+    assert "not valid JSON" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("codec", "body", "kind", "message"),
     [
