@@ -18,6 +18,7 @@ from canarium_runtime.backends.options import Options
 from canarium_runtime.errors import LoadError
 from canarium_runtime.lifecycle import Event
 from canarium_runtime.repository import Repository
+from canarium_runtime.rules.checks import RuleError
 from canarium_runtime.service import InferenceService
 
 T = TypeVar("T")
@@ -40,6 +41,11 @@ async def load(config: RuntimeConfig, service: InferenceService, stop: threading
     if not service.lifecycle.allows(Event.LOADED):
         backend.close()
         return
+    try:
+        rules = service.compile_rules(backend.spec)
+    except RuleError as error:
+        backend.close()
+        raise LoadError("InvalidConfig", str(error), permanent=True) from error
     service.begin_warming()
     report = await in_daemon_thread(lambda: _warm_up(config, backend, requests))
     if not service.lifecycle.allows(Event.WARMED):
@@ -50,7 +56,7 @@ async def load(config: RuntimeConfig, service: InferenceService, stop: threading
         backend.close()
         return
     service.metrics.load_seconds = time.monotonic() - started
-    service.serve(backend, report, cache)
+    service.serve(backend, report, cache, rules)
     # What was made until now stays: without this, every full collection walks through all modules.
     gc.collect()
     gc.freeze()

@@ -81,6 +81,7 @@ class Models:
                     "warmup_samples": (),
                     "warmup_uri": None,
                     "warmup_sha256": None,
+                    "validation": "",  # the rules are for the inputs of the first model
                 }
             )
             service = _make_service(own, f"{entry.name}:{entry.version}")

@@ -5,8 +5,6 @@ They are made by the validation rules (a value was let through, or put right) an
 
 from dataclasses import dataclass
 
-import orjson
-
 from canarium_api.metric_names import RuleKind
 
 MAX_NOTES = 10
@@ -41,12 +39,5 @@ def bounded(notes: Notes) -> Notes:
 
 
 def warnings_of(notes: Notes) -> list[str]:
-    """Give what `/predict` writes as `warnings`."""
+    """Give what answers write as `warnings`."""
     return [note.message for note in notes]
-
-
-def v2_parameters(notes: Notes) -> bytes:
-    """Write the `parameters` of a V2 answer, with a comma before them; nothing for no notes."""
-    if not notes:
-        return b""
-    return b',"parameters":' + orjson.dumps({"warnings": warnings_of(notes)})

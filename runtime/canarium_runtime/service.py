@@ -33,9 +33,11 @@ from canarium_runtime.fallback.chain import FALLBACK, Chain
 from canarium_runtime.fallback.sources import Fallback
 from canarium_runtime.lifecycle import ANSWERING, Event, Lifecycle, ModelState
 from canarium_runtime.metrics import Metrics
+from canarium_runtime.notes import warnings_of
 from canarium_runtime.parking import Parking, Resume
 from canarium_runtime.pipeline import Cancel, Pipeline
 from canarium_runtime.resilience.breaker import BreakerPolicy
+from canarium_runtime.rules.ruleset import Rules
 from canarium_runtime.shadow.answers import AnswerLog
 from canarium_runtime.version import server_version
 
@@ -100,9 +102,12 @@ class Prediction(Request):
                 ServingError: DEADLINE, MODEL_FAILED, STOPPING or INTERNAL.
 
         Raises:
-            ServingError: QUEUE_FULL, NOT_READY or STOPPING; then `done` is not called.
+            ServingError: INVALID, QUEUE_FULL, NOT_READY or STOPPING; then `done` is not called.
         """
         service = self._service
+        inputs, notes = service.rules.apply(inputs)
+        if notes:
+            self.mark("warnings", warnings_of(notes))
         if service.pipeline is None:
             self.inputs = inputs.arrays
             self.key = inputs.key
@@ -168,6 +173,8 @@ class InferenceService:
         """Most requests under way at a time."""
         self.fragment = self._fragment("")
         """How audit records name the model."""
+        self.rules = Rules.for_any_model()
+        """What the values of a request must hold."""
         self._backend: Backend | None = None
         self._batcher: Batcher | None = None
         self._batching = False
@@ -244,12 +251,24 @@ class InferenceService:
             sha256=sha256,
         )
 
+    def compile_rules(self, model: ModelSpec) -> Rules:
+        """Fit the settings' rules to a model.
+
+        Raises:
+            RuleError: one does not fit; names the field and the remedy.
+        """
+        return Rules.compile(self.config.validation_spec, model, self.metrics.violations)
+
     def begin_warming(self) -> None:
         """Note that the model is loaded."""
         self.lifecycle.advance(Event.LOADED, "the model is being warmed up")
 
     def serve(
-        self, backend: Backend, report: warmup.Report, cache: ResponseCache | None = None
+        self,
+        backend: Backend,
+        report: warmup.Report,
+        cache: ResponseCache | None = None,
+        rules: Rules | None = None,
     ) -> None:
         """Begin to answer. Call on the event loop.
 
@@ -257,7 +276,12 @@ class InferenceService:
             backend: a loaded model.
             report: what the warm-up found out about it.
             cache: answers that were given before, of this very model.
+            rules: for the values of requests, compiled for the model. Default: those of the settings.
+
+        Raises:
+            RuleError: the settings' rules do not fit the model.
         """
+        self.rules = rules or self.compile_rules(backend.spec)
         self._batching = backend.spec.batchable and report.rows_independent
         self._backend = backend
         self._batcher = Batcher(

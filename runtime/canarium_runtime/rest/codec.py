@@ -13,7 +13,7 @@ from canarium_runtime.backends.base import ModelSpec
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.service import Marks
-from canarium_runtime.validation import ValidatedInputs, malformed
+from canarium_runtime.validation import Converter, ValidatedInputs, malformed
 
 _MAX_ID = 256
 WRITE_ARRAYS = orjson.OPT_SERIALIZE_NUMPY
@@ -76,7 +76,9 @@ class Codec(Protocol):
 class MakeCodec(Protocol):
     """A codec's class."""
 
-    def __call__(self, spec: ModelSpec, identity: Identity) -> Codec:
+    def __call__(
+        self, spec: ModelSpec, identity: Identity, converter: Converter | None = None
+    ) -> Codec:
         """Make the codec for one model."""
         ...
 

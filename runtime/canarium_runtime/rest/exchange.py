@@ -100,7 +100,9 @@ class Route:
             ServingError: NOT_READY while no model is loaded.
         """
         if self._codec is None:
-            self._codec = self._make_codec(self.service.spec, self.identity)
+            self._codec = self._make_codec(
+                self.service.spec, self.identity, self.service.rules.reader
+            )
         return self._codec
 
 

@@ -18,7 +18,7 @@ from canarium_runtime.rest.codec import (
 )
 from canarium_runtime.rest.fast import FastReader
 from canarium_runtime.service import Marks
-from canarium_runtime.validation import RawTensor, describe, malformed, validate
+from canarium_runtime.validation import Converter, RawTensor, describe, malformed, validate
 
 
 class PredictCodec:
@@ -27,10 +27,14 @@ class PredictCodec:
     Args:
         spec: of the model.
         identity: of the model.
+        converter: takes values of other JSON types, where the rules for requests allow it.
     """
 
-    def __init__(self, spec: ModelSpec, identity: Identity) -> None:
+    def __init__(
+        self, spec: ModelSpec, identity: Identity, converter: Converter | None = None
+    ) -> None:
         self._spec = spec
+        self._converter = converter
         self._datatypes = spec.output_datatypes
         self._fast = FastReader(spec)
         self._origin = {
@@ -51,7 +55,7 @@ class PredictCodec:
         client_id = read_id(document)
         try:
             tensors = self._tensors(document)
-            return Call(validate(self._spec, tensors, None), client_id)
+            return Call(validate(self._spec, tensors, None, self._converter), client_id)
         except ServingError as error:
             error.client_id = client_id
             raise

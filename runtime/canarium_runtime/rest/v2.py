@@ -26,7 +26,7 @@ from canarium_runtime.rest.codec import (
 )
 from canarium_runtime.rest.fast import FastReader
 from canarium_runtime.service import Marks
-from canarium_runtime.validation import RawTensor, describe, malformed, validate
+from canarium_runtime.validation import Converter, RawTensor, describe, malformed, validate
 
 
 class V2Codec:
@@ -35,10 +35,14 @@ class V2Codec:
     Args:
         spec: of the model.
         identity: of the model.
+        converter: takes values of other JSON types, where the rules for requests allow it.
     """
 
-    def __init__(self, spec: ModelSpec, identity: Identity) -> None:
+    def __init__(
+        self, spec: ModelSpec, identity: Identity, converter: Converter | None = None
+    ) -> None:
         self._spec = spec
+        self._converter = converter
         self._inputs = {s.name: s for s in spec.inputs}
         self._fast = FastReader(spec)
         self._begin = b'{"model_name":%b,"model_version":%b,"id":' % (
@@ -76,7 +80,7 @@ class V2Codec:
             if tail is not None:
                 tail.check_end()
             names, as_binary = self._outputs(document)
-            return Call(validate(self._spec, tensors, names), client_id, as_binary)
+            return Call(validate(self._spec, tensors, names, self._converter), client_id, as_binary)
         except ServingError as error:
             error.client_id = client_id
             raise

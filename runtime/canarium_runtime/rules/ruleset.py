@@ -59,6 +59,11 @@ class Rules:
         """For `validation.validate`: converts JSON values of another type; None where the rules allow none."""
 
     @classmethod
+    def for_any_model(cls) -> "Rules":
+        """Rules that hold for every request, where no model is loaded."""
+        return cls(ValidationSpec(), {}, {}, (), new_tally())
+
+    @classmethod
     def compile(cls, spec: ValidationSpec, model: ModelSpec, tally: Tally | None = None) -> "Rules":
         """Fit rules to a model.
 

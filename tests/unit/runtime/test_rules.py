@@ -10,7 +10,7 @@ from canarium_api.input_rules import ValidationSpec
 from canarium_api.metric_names import RuleKind, ViolationOutcome
 from canarium_runtime.backends.base import DTYPES, ModelSpec
 from canarium_runtime.errors import ErrorKind, ServingError
-from canarium_runtime.notes import Notes, v2_parameters
+from canarium_runtime.notes import Notes
 from canarium_runtime.rules.checks import RuleError
 from canarium_runtime.rules.ruleset import Rules
 from canarium_runtime.rules.tally import Tally, new_tally
@@ -477,13 +477,3 @@ def test_many_conversions_make_ten_notes() -> None:
     _, notes = read(spec_of("permissive"), "FP32", [["1", "2"]] * 30)
     assert len(notes) == 10
     assert notes[-1].message.endswith("and 50 more")
-
-
-def test_warnings_are_written_as_parameters_of_a_v2_answer() -> None:
-    """World: one note; event: it is written; world: a member with a comma before it; nothing without notes."""
-    _, notes = apply(one_input("warning", AGE), "FP32", [[0, 150]])
-    assert v2_parameters(notes) == (
-        b',"parameters":{"warnings":["inputs.x[0][1]: expected at least 0 and at most 120 for feature \'age\', '
-        b'got a number 150.0"]}'
-    )
-    assert v2_parameters(()) == b""
