@@ -127,19 +127,21 @@ class EnumCheck:
     def faults(self, array: Array) -> list[Fault]:
         """See `Check`. A missing value is no matter of this check."""
         mask = np.zeros(array.shape, bool)
-        for column in range(array.shape[-1]):
-            values = self._values(column)
-            if values is not None:
+        if self._others is not None:
+            mask[...] = self._wrong(array, self._others)
+        for column, values in self._all.items():
+            if column < array.shape[-1]:
                 part = array[..., column]
-                wrong = [
-                    v not in values and not (self._numbers and v != v)
-                    for v in part.ravel().tolist()
-                ]
-                mask[..., column] = np.array(wrong, bool).reshape(part.shape)
+                mask[..., column] = False if values is None else self._wrong(part, values)
         return [Fault(RuleKind.ENUM, mask, self._expected)] if mask.any() else []
 
     def repair(self, array: Array) -> None:
         """See `Check`: no allowed value is more right than another."""
+
+    def _wrong(self, array: Array, values: frozenset[object]) -> Mask:
+        numbers = self._numbers
+        wrong = [v not in values and not (numbers and v != v) for v in array.ravel().tolist()]
+        return np.array(wrong, bool).reshape(array.shape)
 
     def _values(self, column: int) -> frozenset[object] | None:
         return self._all.get(column, self._others)

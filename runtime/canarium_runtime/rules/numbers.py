@@ -197,10 +197,10 @@ class WholeCheck:
         """See `Check`: whether to round up or down is not evident."""
 
     def _wrong(self, array: Array) -> Mask:
-        wrong: Mask = np.floor(array) < array
-        for column in range(array.shape[-1]):
-            if not self._indexes.get(column, self._others):
-                wrong[..., column] = False
+        chosen = np.full(array.shape[-1], self._others)
+        for column, wanted in self._indexes.items():
+            chosen[column] = wanted
+        wrong: Mask = (np.floor(array) < array) & chosen
         return wrong
 
 

@@ -13,7 +13,7 @@ from canarium_api.input_rules import ValidationLevel
 from canarium_api.metric_names import RuleKind
 from canarium_runtime.backends.base import TensorSpec
 from canarium_runtime.notes import MAX_NOTES, Note
-from canarium_runtime.rules.checks import Layout
+from canarium_runtime.rules.checks import Column, Layout
 from canarium_runtime.validation import describe
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
@@ -42,6 +42,7 @@ class Reader:
         count: Callable[[int], None],
     ) -> None:
         self._layouts = layouts
+        self._defaults = {name: _defaults(layout) for name, layout in layouts.items()}
         self._permissive = level is ValidationLevel.PERMISSIVE
         self._nullable = nullable
         self._count = count
@@ -58,7 +59,7 @@ class Reader:
             notes: gets one note for each converted value.
 
         Returns:
-            A list as long; values that cannot be converted stand in it as they were.
+            A list as long; from the first value on that cannot be converted, they stand in it as they were.
         """
         kind = _kind(spec.datatype)
         wanted = (int, float) if kind == "float" else (_TYPES[kind],)
@@ -68,11 +69,13 @@ class Reader:
         for at, value in enumerate(flat):
             if type(value) in wanted:
                 continue
-            new = self._missing(layout, kind, at, shape) if value is None else _KEEP
-            if value is not None and self._permissive:
+            new: Any = _KEEP
+            if value is None:
+                new = self._missing(layout, kind, at, shape)
+            elif self._permissive:
                 new = _CONVERT[kind](value)
             if new is _KEEP:
-                continue
+                return result  # the request will be refused for this one
             result[at] = new
             if value is None and kind == "float":
                 continue  # NaN, of which the rules have their own to say
@@ -92,9 +95,21 @@ class Reader:
         if kind == "float":
             wanted = self._permissive or layout.spec.name in self._nullable
             return math.nan if wanted else _KEEP
-        column = layout.at(at % shape[-1] if layout.has_columns and shape else 0)
-        default = None if column is None else column.rules.default
-        return _CONVERT[kind](default) if self._permissive and default is not None else _KEEP
+        if not self._permissive:
+            return _KEEP
+        own, each = self._defaults[layout.spec.name]
+        return own.get(at % shape[-1] if layout.has_columns and shape else 0, each)
+
+
+def _defaults(layout: Layout) -> tuple[dict[int, Any], Any]:
+    """Defaults by column, and that of all others, converted."""
+    kind = _kind(layout.spec.datatype)
+
+    def convert(column: Column | None) -> Any:
+        text = None if column is None else column.rules.default
+        return _KEEP if text is None else _CONVERT[kind](text)
+
+    return {c.index: convert(c) for c in layout.columns}, convert(layout.each)
 
 
 def _note(layout: Layout, at: int, shape: tuple[int, ...], old: Any, new: Any) -> Note:

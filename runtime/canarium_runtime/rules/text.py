@@ -7,6 +7,7 @@ takes a whole list in one call. Patterns are limited in compiled size, too.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -102,36 +103,45 @@ class PatternsCheck:
 
     def holds(self, array: Array) -> bool:
         """See `Check`."""
-        if self._each is not None:
-            return not self.faults(array)
-        return all(
-            v is None or v.isinstance_python(array[..., c].ravel().tolist())
-            for c, v in self._validators.items()
-        )
+        for column, validator in self._validators.items():
+            if validator is not None:
+                values = array[..., column].ravel().tolist()
+                if not validator.isinstance_python(values):
+                    return False
+        if self._each is None or self._each[1] is None:
+            return True
+        rest = np.delete(array, [*self._rules], axis=-1) if self._rules else array
+        return self._each[1].isinstance_python(rest.ravel().tolist())
 
     def faults(self, array: Array) -> list[Fault]:
         """See `Check`."""
         found = []
-        for column in range(array.shape[-1]):
-            rules = self._of(column)
-            if rules is None:
-                continue
-            part = array[..., column]
+        if self._each is not None:
+            for kind, wrong, words in _tests(self._each[0]):
+                for fault in _fault(kind, array, wrong, words):
+                    fault.mask[..., [*self._rules]] = False
+                    if fault.mask.any():
+                        found.append(fault)
+        for column, rules in self._rules.items():
             for kind, wrong, words in _tests(rules):
-                found += _within(array, column, _fault(kind, part, wrong, words))
+                found += _within(array, column, _fault(kind, array[..., column], wrong, words))
         return found
 
     def repair(self, array: Array) -> None:
         """Shorten what is too long."""
-        for column in range(array.shape[-1]):
-            rules = self._of(column)
-            if rules is not None and rules.max_length is not None:
-                part = array[..., column]
-                flat = [v[: rules.max_length] for v in part.ravel().tolist()]
-                array[..., column] = np.array(flat, object).reshape(part.shape)
+        if self._each is not None:
+            kept = {column: array[..., column].copy() for column in self._rules}
+            _shorten(array, self._each[0].max_length)
+            for column, values in kept.items():
+                array[..., column] = values
+        for column, rules in self._rules.items():
+            _shorten(array[..., column], rules.max_length)
 
-    def _of(self, column: int) -> FeatureRules | None:
-        return self._rules.get(column, None if self._each is None else self._each[0])
+
+def _shorten(array: Array, longest: int | None) -> None:
+    if longest is not None:
+        flat = [value[:longest] for value in array.ravel().tolist()]
+        array[...] = np.array(flat, object).reshape(array.shape)
 
 
 Test = Callable[[str], bool]
@@ -169,6 +179,7 @@ def _of(column: Column) -> SchemaValidator | None:
         raise RuleError(text) from error
 
 
+@lru_cache(maxsize=4096)
 def _validator(pattern: str | None, least: int | None, most: int | None) -> SchemaValidator:
     return SchemaValidator(
         core_schema.list_schema(
