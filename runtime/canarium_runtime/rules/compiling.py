@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from canarium_api.input_rules import FeatureRules, InputRules, ValidationSpec, columns
-from canarium_runtime.backends.base import DTYPES, Array, ModelSpec, TensorSpec
+from canarium_runtime.backends.base import DTYPES, FLOATING, Array, ModelSpec, TensorSpec
 from canarium_runtime.rules.checks import Check, Column, EnumCheck, Layout, RuleError
 from canarium_runtime.rules.expressions import (
     BOOLEAN,
@@ -99,7 +99,7 @@ def _check_kind(column: Column, datatype: str) -> None:
     wrong += [n for n in _TEXTUAL if getattr(rules, n) is not None and datatype != "BYTES"]
     if datatype == "BOOL" and rules.enum is not None:
         wrong.append("enum")
-    if rules.nullable and not datatype.startswith("FP"):
+    if rules.nullable and datatype not in FLOATING:
         wrong.append("nullable")
     if wrong:
         name = wrong[0].split("_")
@@ -130,7 +130,7 @@ def checks_of(spec: ValidationSpec, layout: Layout) -> list[Check]:
         bounds = BoundsCheck(layout)
         if not bounds.idle:
             checks.append(bounds)
-        if datatype.startswith("FP") and any(c.rules.integer for c in layout.all_rules()):
+        if datatype in FLOATING and any(c.rules.integer for c in layout.all_rules()):
             whole = {c.index: bool(c.rules.integer) for c in layout.columns}
             others = layout.each is not None and bool(layout.each.rules.integer)
             checks.append(WholeCheck(whole, others=others))

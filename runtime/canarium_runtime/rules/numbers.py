@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from canarium_api.metric_names import RuleKind
-from canarium_runtime.backends.base import DTYPES, Array
+from canarium_runtime.backends.base import DTYPES, Array, is_floating
 from canarium_runtime.rules.checks import Column, Fault, Layout, Mask, RuleError
 
 _MAX_WIDTHS = 8
@@ -46,7 +47,7 @@ class BoundsCheck:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._dtype = DTYPES[layout.spec.datatype]
-        self._float = self._dtype.kind == "f"
+        self._float = is_floating(self._dtype)
         self._kept: dict[int, _Bounds] = {}
         widest = max((c.index for c in layout.columns), default=0) + 1
         bounds = self._bounds(layout.width or widest)
@@ -205,8 +206,8 @@ class WholeCheck:
 
 
 def _extremes(dtype: np.dtype[Any], *, infinity: bool) -> tuple[Any, Any]:
-    if dtype.kind == "f":
-        most = np.inf if infinity else np.finfo(dtype).max
+    if is_floating(dtype):
+        most = np.inf if infinity else ml_dtypes.finfo(dtype).max
         return -most, most
     info = np.iinfo(dtype)
     return info.min, info.max
@@ -221,7 +222,7 @@ def limits(column: Column, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     rules = column.rules
     low: Any = None
     high: Any = None
-    if dtype.kind == "f":
+    if is_floating(dtype):
         kind = dtype.type
         with np.errstate(over="ignore"):
             if rules.lower is not None:
@@ -257,7 +258,7 @@ def number(column: Column, text: str, dtype: np.dtype[Any], what: str) -> Any:
         RuleError: it is none of the datatype.
     """
     try:
-        if dtype.kind != "f":
+        if not is_floating(dtype):
             value = int(text)
             info = np.iinfo(dtype)
             if not info.min <= value <= info.max:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from canarium_api.input_rules import ValidationLevel
 from canarium_api.metric_names import RuleKind
-from canarium_runtime.backends.base import TensorSpec
+from canarium_runtime.backends.base import FLOATING, TensorSpec
 from canarium_runtime.notes import MAX_NOTES, Note
 from canarium_runtime.rules.checks import Column, Layout
 from canarium_runtime.validation import describe
@@ -126,7 +126,7 @@ def _kind(datatype: str) -> str:
         return "text"
     if datatype == "BOOL":
         return "bool"
-    return "float" if datatype.startswith(("FP", "BF")) else "int"
+    return "float" if datatype in FLOATING else "int"
 
 
 def _to_float(value: Any) -> Any:

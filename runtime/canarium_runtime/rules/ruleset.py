@@ -8,7 +8,7 @@ import numpy as np
 
 from canarium_api.input_rules import ValidationLevel, ValidationSpec
 from canarium_api.metric_names import RuleKind, ViolationOutcome
-from canarium_runtime.backends.base import Array, ModelSpec
+from canarium_runtime.backends.base import Array, ModelSpec, is_floating
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.notes import MAX_NOTES, Note, Notes, bounded
 from canarium_runtime.rules.checks import Check, Fault, Layout, path
@@ -39,7 +39,11 @@ class Rules:
         self._conditions = conditions
         self._tally = tally
         self._quick: list[tuple[str, bool, Callable[[Array], bool]]] = [
-            (name, layouts[name].has_columns, check.holds)
+            (
+                name,
+                layouts[name].has_columns,
+                _quietly(check.holds) if layouts[name].spec.datatype == "BF16" else check.holds,
+            )
             for name, some in checks.items()
             for check in some
         ]
@@ -108,6 +112,10 @@ class Rules:
 
     def _judge(self, inputs: ValidatedInputs) -> tuple[ValidatedInputs, Notes]:
         """Look closely, and decide by the level."""
+        with np.errstate(invalid="ignore"):
+            return self._judge_quietly(inputs)
+
+    def _judge_quietly(self, inputs: ValidatedInputs) -> tuple[ValidatedInputs, Notes]:
         arrays = dict(inputs.arrays)
         corrected: list[Note] = []
         if self._level is ValidationLevel.PERMISSIVE:
@@ -165,7 +173,7 @@ class Rules:
     ) -> None:
         """Count each changed value by the first rule that it broke, and say what became of the first few."""
         changed = before != fixed
-        if before.dtype.kind == "f":
+        if is_floating(before.dtype):
             changed &= ~np.isnan(fixed)
         for fault in faults:
             mask = fault.mask & changed
@@ -242,6 +250,16 @@ class _Violations:
         _, field, expected, got = self._listed[0]
         message = "; ".join(note.message for note in self.notes())
         return ServingError(ErrorKind.INVALID, message, field=field, expected=expected, got=got)
+
+
+def _quietly(holds: Callable[[Array], bool]) -> Callable[[Array], bool]:
+    """Comparisons of bfloat16, unlike others, warn of NaN."""
+
+    def quiet(array: Array) -> bool:
+        with np.errstate(invalid="ignore"):
+            return holds(array)
+
+    return quiet
 
 
 def _sentence(field: str, expected: str, got: str) -> str:

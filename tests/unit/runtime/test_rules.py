@@ -78,6 +78,8 @@ CASES = [
         id="a real number at an exclusive bound has none",
     ),
     pytest.param("FP32", {}, [[1, NAN]], RuleKind.MISSING, "inputs.x[0][1]", None, id="NaN"),
+    pytest.param("BF16", AGE, [[0, 200]], RuleKind.RANGE, "inputs.x[0][1]", [[0, 120]], id="bfloat16"),
+    pytest.param("BF16", {}, [[1, NAN]], RuleKind.MISSING, "inputs.x[0][1]", None, id="NaN in bfloat16"),
     pytest.param("FP16", {}, [[1, NAN]], RuleKind.MISSING, "inputs.x[0][1]", None, id="NaN in a half"),
     pytest.param(
         "FP32",
