@@ -37,6 +37,7 @@ from canarium_operator.settings import OperatorSettings
 from canarium_runtime.caching import exposition
 from canarium_runtime.caching.statistics import CacheStatistics, LevelStatistics
 from canarium_runtime.metrics import Histogram, Metrics
+from canarium_runtime.processes.parent import Supervisor
 from canarium_runtime.shadow.report import OutputReport, Report
 
 DOCS: Final = Path(__file__).parent
@@ -186,6 +187,12 @@ errors and skipped.
 
 {_cache_metrics()}
 {enum_table(CacheLevel, "`level`")}
+
+A server of several processes gives the sums over all of them at the one port, whichever process is asked: counters and
+histograms of those that have died too, gauges of those that live. `{metric_names.MODEL_READY}` is 1 when all are
+ready, and `{metric_names.MODEL_LOAD_SECONDS}` is the longest. It has two metrics more:
+
+{_process_metrics()}
 ## Comparer
 
 The comparer of a [shadow rollout](../explanation/shadow.md). Every series carries `deployment`, and `revision` of the
@@ -233,6 +240,16 @@ def _identified(metrics: Iterable[Metric]) -> str:
     return _metric_table(
         (metric, [n for s in metric.samples for n in s.labels if n not in implied])
         for metric in metrics
+    )
+
+
+def _process_metrics() -> str:
+    supervisor = Supervisor(RuntimeConfig(model_uri="file:///m"), 2)
+    implied = set(metric_names.IDENTITY_LABELS)
+    return _metric_table(
+        (m, [n for s in m.samples for n in s.labels if n not in implied])
+        for m in supervisor.own_metrics()
+        if m.name != metric_names.MODEL_READY
     )
 
 

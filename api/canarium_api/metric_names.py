@@ -19,6 +19,8 @@ MODEL_LOAD_SECONDS: Final = "ml_model_load_seconds"
 MODEL_READY: Final = "ml_model_ready"
 FALLBACKS_TOTAL: Final = "ml_fallbacks_total"
 VALIDATION_VIOLATIONS_TOTAL: Final = "ml_validation_violations_total"
+PROCESSES_READY: Final = "ml_processes_ready"
+PROCESS_RESTARTS_TOTAL: Final = "ml_process_restarts_total"
 
 CACHE_HITS_TOTAL: Final = "ml_cache_hits_total"
 CACHE_MISSES_TOTAL: Final = "ml_cache_misses_total"

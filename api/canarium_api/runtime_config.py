@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -18,14 +19,14 @@ from canarium_api.audit_config import AuditSettings
 from canarium_api.duration import Duration, format_duration
 from canarium_api.environment import AS_JSON
 from canarium_api.input_rules import ValidationSpec
-from canarium_api.security_config import SecuritySettings
-from canarium_api.v1alpha1 import (
+from canarium_api.model_types import (
     Accelerator,
     ExecutionProvider,
     ModelFormat,
     Precision,
     TensorDeclaration,
 )
+from canarium_api.security_config import SecuritySettings
 
 PREFIX = "CANARIUM_"
 HTTP_PORT = 8080
@@ -82,6 +83,10 @@ class FallbackEntry(BaseModel):
             msg = "a fallback is exactly one of model, url and outputs"
             raise ValueError(msg)
         return self
+
+
+def _processes(value: Any) -> Any:
+    return 0 if value == "auto" else value
 
 
 class RuntimeConfig(SecuritySettings, AuditSettings):
@@ -166,6 +171,8 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
     """Expected digest of that file."""
     workers: int = Field(default=1, ge=1, le=64)
     """Batches that run at the same time."""
+    processes: Annotated[int, BeforeValidator(_processes)] = Field(default=1, ge=0, le=64)
+    """Serving processes that share the port, each with the model; 0 or `auto`: one for each CPU of the limit."""
     intra_op_threads: int = Field(default=0, ge=0)
     """Threads for one run of the model; 0: from the CPU limit of the cgroup."""
     host: str = "0.0.0.0"  # noqa: S104 - a pod's address is not known beforehand
@@ -266,6 +273,18 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
                 raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _one_process_where_each_has_its_own(self) -> Self:
+        alone = {"ANSWERS_PORT": "records its own answers", "MODEL_CONTROL": "has its own models"}
+        for name, why in alone.items():
+            if self.processes != 1 and getattr(self, name.lower()):
+                msg = (
+                    f"{PREFIX}{name} works with one process only, as each {why}: "
+                    f"set {PREFIX}PROCESSES to 1, or leave {PREFIX}{name} out"
+                )
+                raise ValueError(msg)
+        return self
+
 
 class LoadFailure(BaseModel):
     """Why a server cannot serve its model: written as JSON to the termination log, read by the operator."""
@@ -274,7 +293,7 @@ class LoadFailure(BaseModel):
 
     reason: str
     """CamelCase: DigestMismatch, ModelUnreadable, ModelUnsupported, DownloadFailed, InvalidConfig, WarmupFailed,
-    CodeNotAllowed, AcceleratorUnavailable."""
+    CodeNotAllowed, AcceleratorUnavailable, ProcessDied."""
     message: str
     """One sentence for people, with the remedy."""
     permanent: bool = False

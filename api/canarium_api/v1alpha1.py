@@ -6,7 +6,6 @@ every default is one that a production team would keep.
 """
 
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -15,6 +14,12 @@ from canarium_api.base import ApiModel, rules
 from canarium_api.cache import CacheSpec
 from canarium_api.duration import Duration
 from canarium_api.input_rules import ValidationSpec
+from canarium_api.model_types import Accelerator as Accelerator
+from canarium_api.model_types import Datatype as Datatype
+from canarium_api.model_types import ExecutionProvider as ExecutionProvider
+from canarium_api.model_types import ModelFormat as ModelFormat
+from canarium_api.model_types import Precision as Precision
+from canarium_api.model_types import TensorDeclaration as TensorDeclaration
 from canarium_api.patterns import MODEL_URI_PATTERN
 from canarium_api.quantity import Quantity
 from canarium_api.rollout import DEFAULT_STEPS, RolloutSpec
@@ -25,49 +30,6 @@ OpaqueObject = Annotated[
     Field(json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
 ]
 """A part of a pod's own schema that is passed on as it is; the API server checks it when the Deployment is applied."""
-
-
-class ModelFormat(StrEnum):
-    """Formats that the runtime can load."""
-
-    ONNX = "onnx"
-    """An ONNX file."""
-    TORCH = "torch"
-    """A program of torch.export (.pt2) or a TorchScript archive; never a pickle."""
-    PYTHON = "python"
-    """A Python class, in one file or a zip archive."""
-    CHAIN = "chain"
-    """A zip archive of steps, each of one of the other formats, and chain.toml."""
-
-
-class Datatype(StrEnum):
-    """Datatypes of the Open Inference Protocol."""
-
-    BOOL = "BOOL"
-    UINT8 = "UINT8"
-    UINT16 = "UINT16"
-    UINT32 = "UINT32"
-    UINT64 = "UINT64"
-    INT8 = "INT8"
-    INT16 = "INT16"
-    INT32 = "INT32"
-    INT64 = "INT64"
-    FP16 = "FP16"
-    BF16 = "BF16"
-    FP32 = "FP32"
-    FP64 = "FP64"
-    BYTES = "BYTES"
-
-
-class TensorDeclaration(ApiModel):
-    """One input or output of a model whose file does not say what it takes and gives."""
-
-    name: str = Field(min_length=1, max_length=256)
-    """Name in requests and answers."""
-    datatype: Datatype
-    """Datatype."""
-    shape: list[Annotated[int, Field(ge=-1)]] = Field(max_length=32)
-    """Sizes; -1 is any size. The first is the number of rows, and -1 for a model whose requests may be joined."""
 
 
 class WarmupSpec(ApiModel):
@@ -176,35 +138,6 @@ class ResourcesSpec(ApiModel):
     """Upper bounds; GPUs (`nvidia.com/gpu`) go here. The server sizes its threads by the CPU limit."""
 
 
-class Accelerator(StrEnum):
-    """Whether a model runs on a GPU."""
-
-    AUTO = "auto"
-    """Where there is one."""
-    GPU = "gpu"
-    """On a GPU or not at all."""
-    NONE = "none"
-    """On the CPU."""
-
-
-class ExecutionProvider(StrEnum):
-    """What runs an ONNX model."""
-
-    AUTO = "auto"
-    """CUDA on a GPU, else the CPU provider."""
-    CPU = "cpu"
-    CUDA = "cuda"
-    TENSORRT = "tensorrt"
-    OPENVINO = "openvino"
-
-
-class Precision(StrEnum):
-    """Datatype of a model's arithmetic."""
-
-    FP16 = "fp16"
-    BF16 = "bf16"
-
-
 class ExecutionSpec(ApiModel):
     """How the model is run."""
 
@@ -240,6 +173,9 @@ class ServingSpec(ApiModel):
     """Most rows in one run of the model."""
     max_delay: Duration = timedelta(milliseconds=100)
     """Longest time that a request is held back for a fuller batch. A request never waits while the model is idle."""
+    processes: int = Field(default=1, ge=0, le=64)
+    """Serving processes in each pod, each with the model in its own memory; 0: one for each whole CPU of the limit.
+    More pods are the better way to more throughput; processes are for pods that have several CPUs."""
     queue_size: int = Field(default=512, ge=1, le=100_000)
     """Most requests that wait in one pod; above it, clients get 429 with Retry-After."""
     request_timeout: Duration = timedelta(seconds=30)
@@ -385,6 +321,11 @@ class ModelDeploymentSpec(ApiModel):
 
     model_config = rules(
         _RATIO_RULE,
+        (
+            "!has(self.rollout.shadow) || self.serving.processes == 1",
+            "rollout.shadow compares the answers of pods with one process: set serving.processes to 1, or remove "
+            "rollout.shadow",
+        ),
         (
             "has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.fixed)",
             "rollout.fixed needs a gateway, which splits by weight and by header: set traffic.gateway",

@@ -29,8 +29,8 @@ COMMANDS: Final = {
         extra="operator",
     ),
     "serve": Command(
-        summary="run the inference server for one model, configured by CANARIUM_* variables",
-        module="canarium_runtime.__main__",
+        summary="serve a model on this machine, without a cluster (MODEL.onnx --port 8000)",
+        module="canarium_cli.serve",
         extra="runtime,onnx",
     ),
     "keys": Command(

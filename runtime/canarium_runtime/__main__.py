@@ -1,4 +1,7 @@
-"""`python -m canarium_runtime`: serve one model, as the environment says (see `canarium_api.runtime_config`)."""
+"""`python -m canarium_runtime`: serve one model, as the environment says (see `canarium_api.runtime_config`).
+
+Imported only once it is known: the server, or the parent of several, which needs none of the server's libraries.
+"""
 
 import logging
 import os
@@ -7,7 +10,8 @@ import sys
 from pydantic import ValidationError
 
 from canarium_api.runtime_config import LoadFailure, RuntimeConfig
-from canarium_runtime import logs, server, termination
+from canarium_runtime import cgroup, logs, termination
+from canarium_runtime.processes import shares
 
 
 def main() -> int:
@@ -22,6 +26,13 @@ def main() -> int:
         termination.write(failure)
         return 2
     logs.configure(config.log_level)
+    count = shares.count(config, cgroup.usable_cpus())
+    if count > 1:
+        from canarium_runtime.processes import parent
+
+        return parent.run(config, count)
+    from canarium_runtime import server
+
     return server.run(config)
 
 

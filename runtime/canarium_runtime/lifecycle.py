@@ -79,7 +79,11 @@ class Lifecycle:
     def __init__(self, on_change: Callable[[ModelState], None] = lambda _: None) -> None:
         self.state = ModelState.LOADING
         self.reason = "the model is being loaded"
-        self._on_change = on_change
+        self._watchers = [on_change]
+
+    def watch(self, on_change: Callable[[ModelState], None]) -> None:
+        """Call one more function at each change."""
+        self._watchers.append(on_change)
 
     def advance(self, event: Event, reason: str = "") -> ModelState:
         """Move by the table.
@@ -94,7 +98,8 @@ class Lifecycle:
             raise IllegalTransitionError(msg) from None
         self.state = target
         self.reason = reason
-        self._on_change(target)
+        for on_change in self._watchers:
+            on_change(target)
         return target
 
     def allows(self, event: Event) -> bool:

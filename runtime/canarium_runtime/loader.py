@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from canarium_api.model_types import TensorDeclaration
 from canarium_api.runtime_config import RuntimeConfig
-from canarium_api.v1alpha1 import TensorDeclaration
 from canarium_runtime import cgroup, samples, warmup
 from canarium_runtime.backends import devices, open_backend
 from canarium_runtime.backends.base import Backend, TensorSpec

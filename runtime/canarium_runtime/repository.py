@@ -11,15 +11,19 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-import httpx
-
 from canarium_runtime.errors import LoadError
+from canarium_runtime.processes import sharing
+
+if TYPE_CHECKING:
+    import httpx  # loaded where something is fetched: a file needs none of it
 
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
@@ -66,7 +70,7 @@ class Repository:
     timeout: timedelta
     max_bytes: int
     stop: Event = field(default_factory=Event)
-    transport: httpx.BaseTransport | None = None
+    transport: "httpx.BaseTransport | None" = None
     pause: Callable[[float], object] | None = None
 
     def fetch(self, uri: str, sha256: str | None) -> Artefact:
@@ -85,7 +89,9 @@ class Repository:
         if scheme == "file":
             artefact = self._read_file(Path(unquote(urlsplit(uri).path)))
         elif scheme == "https" or (scheme == "http" and sha256):
-            artefact = self._download(uri, sha256)
+            artefact = (
+                self._download_once(uri, sha256) if sharing.run() else self._download(uri, sha256)
+            )
         elif scheme == "http":
             msg = (
                 f"{shown} proves nothing about what it delivers: set model.sha256, or use https://"
@@ -123,6 +129,29 @@ class Repository:
             raise LoadError("ModelUnreadable", msg, permanent=True) from error
         return Artefact(path=path, sha256=digest.hexdigest(), size_bytes=size)
 
+    def _download_once(self, uri: str, sha256: str | None) -> Artefact:
+        """Download, or take what another process of this server has downloaded."""
+        target = self._target(uri)
+        try:
+            with sharing.turn(target, self._wait):
+                if (known := sharing.find(target)) is not None:
+                    return Artefact(path=target, **asdict(known))
+                made = self._download(uri, sha256)
+                sharing.note(
+                    target, sharing.Fetched(sha256=made.sha256, size_bytes=made.size_bytes)
+                )
+                return made
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _target(self, uri: str) -> Path:
+        name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+        return self.directory / f"{name}{Path(urlsplit(uri).path).suffix}"
+
+    def _unwritable(self, error: OSError) -> LoadError:
+        msg = f"{self.directory} cannot be written ({error.strerror}): give it a volume with enough space"
+        return LoadError("DownloadFailed", msg)
+
     def _download(self, uri: str, sha256: str | None) -> Artefact:
         deadline = time.monotonic() + self.timeout.total_seconds()
         shown = redact(uri)
@@ -141,10 +170,9 @@ class Repository:
         raise LoadError("DownloadFailed", msg)
 
     def _attempt(self, uri: str, sha256: str | None, deadline: float) -> Artefact:
-        target = (
-            self.directory
-            / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}{Path(urlsplit(uri).path).suffix}"
-        )
+        import httpx
+
+        target = self._target(uri)
         partial = target.with_suffix(".partial")
         with httpx.Client(transport=self.transport, timeout=_SOCKET_TIMEOUT_SECONDS) as client:
             try:
@@ -155,19 +183,18 @@ class Repository:
             except httpx.TransportError as error:
                 raise _TransientError(f"{type(error).__name__}: {error}") from error
             except OSError as error:
-                msg = f"{self.directory} cannot be written ({error.strerror}): give it a volume with enough space"
-                raise LoadError("DownloadFailed", msg) from error
+                raise self._unwritable(error) from error
             finally:
                 with suppress(OSError):
                     partial.unlink(missing_ok=True)
         return artefact
 
-    def _open(self, client: httpx.Client, uri: str, sha256: str | None) -> httpx.Response:
+    def _open(self, client: "httpx.Client", uri: str, sha256: str | None) -> "httpx.Response":
         """Send the request and follow redirects; the caller reads and closes the response."""
         for _ in range(_MAX_REDIRECTS + 1):
             self._check_stop()
             response = client.send(client.build_request("GET", uri), stream=True)
-            if response.status_code == httpx.codes.OK:
+            if response.status_code == HTTPStatus.OK:
                 return response
             location = response.headers.get("location", "")
             response.close()
@@ -188,7 +215,7 @@ class Repository:
         raise LoadError("DownloadFailed", msg)
 
     def _save(
-        self, response: httpx.Response, target: Path, partial: Path, deadline: float
+        self, response: "httpx.Response", target: Path, partial: Path, deadline: float
     ) -> Artefact:
         """Stream to a file beside the target, so that no half file is ever taken for a model."""
         shown = redact(str(response.url))

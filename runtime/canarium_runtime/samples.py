@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from canarium_api.model_types import ModelFormat
 from canarium_api.runtime_config import RuntimeConfig
-from canarium_api.v1alpha1 import ModelFormat
 from canarium_runtime.backends import archives
 from canarium_runtime.backends.base import Array, Backend, BackendError
 from canarium_runtime.errors import LoadError, ServingError

@@ -26,6 +26,7 @@ from canarium_api.runtime_config import LoadFailure, RuntimeConfig
 from canarium_runtime import termination
 from canarium_runtime.app import create_app
 from canarium_runtime.errors import LoadError
+from canarium_runtime.fleet import Fleet
 from canarium_runtime.lifecycle import Event
 from canarium_runtime.listening import GATEWAY_KEEP_ALIVE_SECONDS, uvicorn_config
 from canarium_runtime.models import Models
@@ -60,6 +61,8 @@ class DrainingServer(uvicorn.Server):
         await asyncio.sleep(0)  # take what is in the accept queue
         for listener in self.servers:
             listener.close()
+        for listening in sockets or []:
+            listening.close()
         ends = time.monotonic() + min(_LINGER_SECONDS, self._drain_seconds)
         while self.server_state.connections and time.monotonic() < ends and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
@@ -67,13 +70,18 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(config: RuntimeConfig) -> int:
-    """Serve until told to stop; the exit code."""
+def run(config: RuntimeConfig, fleet: Fleet | None = None) -> int:
+    """Serve until told to stop; the exit code.
+
+    Args:
+        config: settings.
+        fleet: the processes that this one is among; None: it is the only one.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(config))
+        return runner.run(serve(config, fleet or Fleet()))
 
 
-async def serve(config: RuntimeConfig) -> int:
+async def serve(config: RuntimeConfig, fleet: Fleet) -> int:
     """Serve until told to stop; the exit code: 0, or 1 when the model cannot be served."""
     models = Models(config)
     service = models.primary
@@ -82,7 +90,7 @@ async def serve(config: RuntimeConfig) -> int:
         await protection.start()
     except LoadError as error:
         return _give_up(error, service)
-    server = _make_server(config, models, protection)
+    server = _make_server(config, models, protection, fleet)
     loop = asyncio.get_running_loop()
     terminating = asyncio.Event()
 
@@ -104,6 +112,7 @@ async def serve(config: RuntimeConfig) -> int:
                 service.answers, config.host, config.answers_port, config.answers_token_file
             )
         ),
+        asyncio.create_task(fleet.attend()),
         loading := asyncio.create_task(models.start()),
     ]
     exit_code = 0
@@ -116,7 +125,9 @@ async def serve(config: RuntimeConfig) -> int:
 
     loading.add_done_callback(loaded)
     try:
-        await server.serve()
+        if fleet.listens_when_ready:
+            await _either(loading, terminating)
+        await server.serve(fleet.sockets)
     finally:
         for task in background:
             task.cancel()
@@ -126,9 +137,17 @@ async def serve(config: RuntimeConfig) -> int:
     return exit_code
 
 
-def _make_server(config: RuntimeConfig, models: Models, protection: Protection) -> DrainingServer:
+async def _either(loading: asyncio.Task[None], terminating: asyncio.Event) -> None:
+    told = asyncio.create_task(terminating.wait())
+    await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+
+
+def _make_server(
+    config: RuntimeConfig, models: Models, protection: Protection, fleet: Fleet
+) -> DrainingServer:
     drain_seconds = config.drain_timeout.total_seconds()
-    predictor = Predictor(models, protection)
+    predictor = Predictor(models, protection, fleet)
     settings = uvicorn_config(
         create_app(config, predictor),
         http=hotlane.protocol_class(predictor, answers=config.hot_lane),

@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from canarium_api.v1alpha1 import ModelFormat
+from canarium_api.model_types import ModelFormat
 from canarium_runtime.backends import base
 from canarium_runtime.backends.options import Options
 from canarium_runtime.errors import LoadError

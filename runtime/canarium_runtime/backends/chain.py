@@ -25,7 +25,7 @@ from typing import Annotated, Final, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from canarium_api.v1alpha1 import ModelFormat, TensorDeclaration
+from canarium_api.model_types import ModelFormat, TensorDeclaration
 from canarium_runtime.backends import archives, open_backend
 from canarium_runtime.backends.base import Array, Backend, ModelSpec, StreamingBackend, TensorSpec
 from canarium_runtime.backends.options import DEFAULT_ENTRYPOINT, Options

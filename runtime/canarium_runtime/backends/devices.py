@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from canarium_api.v1alpha1 import Accelerator, ExecutionProvider, Precision
+from canarium_api.model_types import Accelerator, ExecutionProvider, Precision
 from canarium_runtime.errors import LoadError
 
 _log = logging.getLogger(__name__)

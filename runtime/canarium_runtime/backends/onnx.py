@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from canarium_api.v1alpha1 import ExecutionProvider
+from canarium_api.model_types import ExecutionProvider
 from canarium_runtime.backends import devices
 from canarium_runtime.backends.base import (
     DTYPES,

@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from canarium_api.v1alpha1 import ExecutionProvider, Precision
+from canarium_api.model_types import ExecutionProvider, Precision
 from canarium_runtime.backends.base import TensorSpec
 from canarium_runtime.backends.devices import CPU, Device
 

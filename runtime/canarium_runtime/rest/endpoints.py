@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.types import Receive, Scope
 
+from canarium_runtime.fleet import Fleet
 from canarium_runtime.models import Models
 from canarium_runtime.protection import Protection
 from canarium_runtime.rest import http
@@ -25,12 +26,17 @@ class Predictor:
     Args:
         models: which there are.
         protection: who may ask, and what is recorded; None: everybody, nothing.
+        fleet: the server as a whole; None: this process is all of it.
     """
 
-    def __init__(self, models: Models, protection: Protection | None = None) -> None:
+    def __init__(
+        self, models: Models, protection: Protection | None = None, fleet: Fleet | None = None
+    ) -> None:
         self.models = models
         self.protection = protection
         self.service = models.primary
+        self.fleet = fleet or Fleet()
+        self.fleet.join(models.primary.lifecycle, models.render)
         config = models.config
         self.identity = Identity(config.model_name, config.model_version, config.revision)
         self.routes: dict[str, Route] = {

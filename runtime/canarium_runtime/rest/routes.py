@@ -16,6 +16,7 @@ from canarium_runtime.rest.errors import STATUS_OF_KIND
 from canarium_runtime.rest.exchange import Route, refusal
 
 SERVER_NAME = "canarium"
+_NO_SUM = "the metrics of all processes cannot be had just now: they are starting or overloaded"
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": schemas.reference(schemas.ErrorResponse)}
     for status, text in (
@@ -85,27 +86,29 @@ def _add_health(router: APIRouter, predictor: Predictor) -> None:
     async def ready() -> Response:
         """Tell whether traffic should be sent here: 503 while loading, warming up and draining."""
         state = service.lifecycle.state.value
+        others = predictor.fleet.unready() if service.ready else ""
         document = {
             "live": True,
-            "ready": service.ready,
+            "ready": service.ready and not others,
             "state": state,
-            "reason": service.lifecycle.reason,
+            "reason": others or service.lifecycle.reason,
         }
-        return reply(document, 200 if service.ready else 503)
+        return reply(document, 200 if document["ready"] else 503)
 
     @router.get("/health", tags=["health"])
     async def report() -> Response:
         """Give each check with its status and reason."""
-        healthy, document = health.report(
-            predictor.models,
-            {} if predictor.protection is None else predictor.protection.problems(),
-        )
+        problems = {} if predictor.protection is None else predictor.protection.problems()
+        healthy, document = predictor.fleet.complete(*health.report(predictor.models, problems))
         return reply(document, 200 if healthy else 503)
 
     @router.get("/metrics", tags=["health"])
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(predictor.models.render(), headers={"content-type": metrics.CONTENT_TYPE})
+        text = await predictor.fleet.metrics()
+        if text is None:  # never a part of them: a sum that falls looks like a restart
+            raise ServingError(ErrorKind.NOT_READY, _NO_SUM, retry_after_seconds=1)
+        return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
 
 def _add_models(router: APIRouter, predictor: Predictor, version: str) -> None:

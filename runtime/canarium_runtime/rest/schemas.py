@@ -24,7 +24,10 @@ Datatype = Literal[
 
 
 class _Schema(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
+    # For the document alone: it is not built before somebody asks for it.
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, protected_namespaces=(), defer_build=True
+    )
 
 
 class InferTensor(_Schema):

@@ -72,8 +72,9 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         warmup_samples=tuple(model.warmup.samples),
         warmup_uri=model.warmup.uri,
         warmup_sha256=model.warmup.sha256,
-        # Always: a shadow must not restart the pods of the revision that it is compared with.
-        answers_port=ANSWERS_PORT,
+        processes=serving.processes,
+        # Whether there is a shadow or not: it must not restart the pods of the revision that it is compared with.
+        answers_port=ANSWERS_PORT if serving.processes == 1 else None,
         **cache_settings(serving.cache),
         **securing.secure(serving).settings,
     )
