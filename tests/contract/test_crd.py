@@ -67,6 +67,10 @@ def ab_test(**ways: Any) -> dict[str, Any]:
             "set accelerator to auto or none",
             {"serving": {"execution": {"accelerator": "gpu", "provider": "openvino"}}},
         ),
+        (
+            "set serving.processes to 1, or remove rollout.shadow",
+            {"serving": {"processes": 2}, "rollout": {"shadow": {}}},
+        ),
         ("lower the one or raise the other", {"autoscaling": {"minReplicas": 30}}),
         ("set cpu or memory above 0", {"autoscaling": {"cpu": 0, "memory": 0}}),
         ("reorder the steps", steps(5, 5)),

@@ -355,3 +355,12 @@ def test_there_is_no_route_before_there_is_somebody_to_serve() -> None:
     """No weights, no route."""
     kinds = {child["kind"] for child in desired_children(make_plan(make_spec()))}
     assert "HTTPRoute" not in kinds
+
+
+@pytest.mark.parametrize(("processes", "answers_port"), [(1, 8081), (2, None), (0, None)])
+def test_only_a_server_of_one_process_offers_its_answers(
+    processes: int, answers_port: int | None
+) -> None:
+    """Each process would have a part of them; the server would refuse such settings."""
+    config = config_of(serving={"processes": processes})
+    assert (config.processes, config.answers_port) == (processes, answers_port)
