@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from canarium_api.audit_config import AuditSettings
+from canarium_api.audit_config import AuditSettings, AuditSink
 from canarium_api.duration import Duration, format_duration
 from canarium_api.environment import AS_JSON
 from canarium_api.input_rules import ValidationSpec
@@ -275,9 +275,16 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
 
     @model_validator(mode="after")
     def _one_process_where_each_has_its_own(self) -> Self:
-        alone = {"ANSWERS_PORT": "records its own answers", "MODEL_CONTROL": "has its own models"}
-        for name, why in alone.items():
-            if self.processes != 1 and getattr(self, name.lower()):
+        alone = {
+            "ANSWERS_PORT": (self.answers_port, "records its own answers"),
+            "MODEL_CONTROL": (self.model_control, "has its own models"),
+            "AUDIT_SINK=Kafka": (
+                self.audit_sink is AuditSink.KAFKA,
+                "has its own chain of records",
+            ),
+        }
+        for name, (wanted, why) in alone.items():
+            if self.processes != 1 and wanted:
                 msg = (
                     f"{PREFIX}{name} works with one process only, as each {why}: "
                     f"set {PREFIX}PROCESSES to 1, or leave {PREFIX}{name} out"

@@ -169,6 +169,13 @@ class ExecutionSpec(ApiModel):
 class ServingSpec(ApiModel):
     """How each pod serves the model. A change of anything here is a new revision."""
 
+    model_config = rules(
+        (
+            "!has(self.audit) || !has(self.audit.kafka) || self.processes == 1",
+            "serving.audit.kafka has one chain of records in each pod: set serving.processes to 1, or use audit.file",
+        ),
+    )
+
     max_batch_size: int = Field(default=32, ge=1, le=4096)
     """Most rows in one run of the model."""
     max_delay: Duration = timedelta(milliseconds=100)

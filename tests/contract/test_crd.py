@@ -71,6 +71,10 @@ def ab_test(**ways: Any) -> dict[str, Any]:
             "set serving.processes to 1, or remove rollout.shadow",
             {"serving": {"processes": 2}, "rollout": {"shadow": {}}},
         ),
+        (
+            "set serving.processes to 1, or use audit.file",
+            {"serving": {"processes": 0, "audit": {"kafka": {"servers": "kafka:9092"}}}},
+        ),
         ("lower the one or raise the other", {"autoscaling": {"minReplicas": 30}}),
         ("set cpu or memory above 0", {"autoscaling": {"cpu": 0, "memory": 0}}),
         ("reorder the steps", steps(5, 5)),

@@ -7,9 +7,10 @@ with a mark that says who gave it.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import orjson
 
@@ -19,6 +20,9 @@ from canarium_runtime.batching.batcher import Done
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.validation import ValidatedInputs
+
+if TYPE_CHECKING:
+    import httpx  # loaded where another server is asked
 
 Cancel = Callable[[], None]
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -105,9 +109,12 @@ class OtherServer:
         url: str,
         timeout_seconds: float,
         spec: Callable[[], ModelSpec],
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
-        self.name = httpx.URL(url).host
+        import httpx
+
+        self._failures = (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError)
+        self.name = _host(url)
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._spec = spec
@@ -137,7 +144,7 @@ class OtherServer:
                     headers={"content-type": "application/json"},
                 )
             outcome = self._read(response, inputs)
-        except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        except self._failures as error:
             text = f"{self.name} gave no answer"
             outcome = ServingError(ErrorKind.MODEL_FAILED, text)
             outcome.__cause__ = error
@@ -156,13 +163,13 @@ class OtherServer:
         ]
         return orjson.dumps({"inputs": tensors, "outputs": [{"name": n} for n in inputs.outputs]})
 
-    def _read(self, response: httpx.Response, inputs: ValidatedInputs) -> Outputs:
+    def _read(self, response: "httpx.Response", inputs: ValidatedInputs) -> Outputs:
         """Read a V2 answer.
 
         Raises:
             ValueError, KeyError, TypeError: it is none, or not for these outputs.
         """
-        if response.status_code != httpx.codes.OK or len(response.content) > _MAX_ANSWER_BYTES:
+        if response.status_code != HTTPStatus.OK or len(response.content) > _MAX_ANSWER_BYTES:
             msg = f"status {response.status_code}, {len(response.content)} bytes"
             raise ValueError(msg)
         given = {o["name"]: o for o in orjson.loads(response.content)["outputs"]}
@@ -213,4 +220,8 @@ def name_of(entry: FallbackEntry) -> str:
     """How answers and metrics call a fallback of the settings."""
     if entry.model is not None:
         return f"{entry.model}:{entry.version}" if entry.version else entry.model
-    return httpx.URL(entry.url).host if entry.url is not None else FixedAnswer.name
+    return _host(entry.url) if entry.url is not None else FixedAnswer.name
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""

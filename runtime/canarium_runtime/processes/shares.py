@@ -20,8 +20,8 @@ def of_each(
     """Settings of one of several processes.
 
     Threads for a run are the CPUs shared by all runs that can happen at a time. Bounds of the queue, of memory for
-    models and of memory for cached answers are the whole server's: each process has its part, rounded up. A file of audit
-    records has one writer, so each process has one of its own.
+    models and of memory for cached answers are the whole server's: each process has its part, rounded up. A file of
+    audit records has one writer, so each process has one of its own.
 
     Args:
         config: of the whole server.

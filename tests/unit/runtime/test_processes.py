@@ -23,6 +23,9 @@ def config(**changes: Any) -> RuntimeConfig:
     return RuntimeConfig(model_uri="file:///m", **changes)
 
 
+KAFKA = {"audit_sink": "Kafka", "audit_kafka_servers": "kafka:9092"}
+
+
 # --- shares ---
 
 
@@ -69,6 +72,7 @@ def test_the_bounds_of_all_processes_together_are_those_of_the_server(
     [
         ({"answers_port": 9}, "CANARIUM_ANSWERS_PORT"),
         ({"model_control": True}, "CANARIUM_MODEL_CONTROL"),
+        (KAFKA, "CANARIUM_AUDIT_SINK=Kafka"),
     ],
 )
 def test_what_works_with_one_process_only_is_refused(
