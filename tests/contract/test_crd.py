@@ -73,7 +73,7 @@ def ab_test(**ways: Any) -> dict[str, Any]:
         ),
         (
             "set serving.processes to 1, or use audit.file",
-            {"serving": {"processes": 0, "audit": {"kafka": {"servers": "kafka:9092"}}}},
+            {"serving": {"processes": 0, "audit": {"kafka": {"bootstrapServers": ["kafka:9092"]}}}},
         ),
         ("lower the one or raise the other", {"autoscaling": {"minReplicas": 30}}),
         ("set cpu or memory above 0", {"autoscaling": {"cpu": 0, "memory": 0}}),
