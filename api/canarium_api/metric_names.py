@@ -275,3 +275,61 @@ class ViolationOutcome(StrEnum):
     """The model got it as it was, and the answer says so."""
     CORRECTED = "corrected"
     """The model got another value, and the answer says so."""
+JOBS_QUEUE_LENGTH: Final = "ml_jobs_queue_length"
+JOBS_QUEUE_OLDEST_SECONDS: Final = "ml_jobs_queue_oldest_seconds"
+JOBS_CHUNKS_TOTAL: Final = "ml_jobs_chunks_total"
+JOBS_ROWS_TOTAL: Final = "ml_jobs_rows_total"
+JOBS_FINISHED_TOTAL: Final = "ml_jobs_finished_total"
+JOBS_DURATION_SECONDS: Final = "ml_jobs_duration_seconds"
+JOBS_WEBHOOK_ATTEMPTS_TOTAL: Final = "ml_jobs_webhook_attempts_total"
+RESULT_LABEL: Final = "result"
+STATE_LABEL: Final = "state"
+
+JOB_DURATION_BUCKETS: Final = (1, 5, 15, 60, 300, 900, 3600, 14_400, 43_200, 86_400)
+"""Seconds."""
+
+
+class JobChunkResult(StrEnum):
+    """What became of a chunk that a worker took; the value of the label `result` of `ml_jobs_chunks_total`."""
+
+    DONE = "done"
+    """Its results were kept."""
+    STALE = "stale"
+    """It was of no use any more: done by another worker, or its job has ended or was begun again."""
+    RETRIED = "retried"
+    """It could not be run now, and was given back."""
+    POISONED = "poisoned"
+    """It has outlived so many workers that its rows were given up."""
+
+
+class JobRowResult(StrEnum):
+    """How a row ended; the value of the label `result` of `ml_jobs_rows_total`."""
+
+    SUCCESS = "success"
+    """It has an answer."""
+    ERROR = "error"
+    """It has an error."""
+
+
+class JobEnd(StrEnum):
+    """How a job ended; the value of the label `state` of `ml_jobs_finished_total`."""
+
+    SUCCEEDED = "succeeded"
+    """All rows have an answer or an error, and not too many an error."""
+    FAILED = "failed"
+    """Its source could not be read, too many rows failed, or it took too long."""
+    CANCELLED = "cancelled"
+    """Its client asked for it."""
+
+
+class JobWebhookResult(StrEnum):
+    """What became of an attempt to deliver a webhook; the value of the label `result` of
+    `ml_jobs_webhook_attempts_total`.
+    """
+
+    DELIVERED = "delivered"
+    """The receiver took it."""
+    RETRIED = "retried"
+    """The receiver did not, and will be asked again."""
+    FAILED = "failed"
+    """The receiver did not, and was given up."""

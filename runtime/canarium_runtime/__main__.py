@@ -9,6 +9,7 @@ import sys
 
 from pydantic import ValidationError
 
+from canarium_api.jobs_config import JobsConfig
 from canarium_api.runtime_config import LoadFailure, RuntimeConfig
 from canarium_runtime import cgroup, logs, termination
 from canarium_runtime.processes import shares
@@ -17,10 +18,13 @@ from canarium_runtime.processes import shares
 def main() -> int:
     """Run the server; the exit code."""
     logs.configure("info")
+    reading: type[RuntimeConfig | JobsConfig] = RuntimeConfig
     try:
         config = RuntimeConfig.from_env(os.environ)
+        reading = JobsConfig
+        jobs = JobsConfig.from_env(os.environ)
     except ValidationError as error:
-        message = f"settings are wrong: {RuntimeConfig.describe(error)}"
+        message = f"settings are wrong: {reading.describe(error)}"
         failure = LoadFailure(reason="InvalidConfig", message=message, permanent=True)
         logging.getLogger(__name__).error(failure.message)
         termination.write(failure)
@@ -33,7 +37,7 @@ def main() -> int:
         return parent.run(config, count)
     from canarium_runtime import server
 
-    return server.run(config)
+    return server.run(config, jobs)
 
 
 if __name__ == "__main__":

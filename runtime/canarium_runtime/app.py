@@ -4,14 +4,18 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from canarium_api.jobs_config import JobsConfig
 from canarium_api.runtime_config import RuntimeConfig
+from canarium_runtime.jobs.mount import mount
 from canarium_runtime.rest import routes
 from canarium_runtime.rest.endpoints import Predictor
 from canarium_runtime.rest.front import Front
 from canarium_runtime.version import server_version
 
 
-def create_app(config: RuntimeConfig, predictor: Predictor) -> Front:
+def create_app(
+    config: RuntimeConfig, predictor: Predictor, jobs: JobsConfig | None = None
+) -> Front:
     """Make the ASGI application for one model: FastAPI behind the front that answers predictions.
 
     The front is outside of FastAPI and not one of its middlewares, because what FastAPI does before its first
@@ -20,6 +24,7 @@ def create_app(config: RuntimeConfig, predictor: Predictor) -> Front:
     Args:
         config: settings.
         predictor: answers predictions; its model may still be loading.
+        jobs: settings of batch jobs; default: none are taken.
     """
     version = server_version()
     app = FastAPI(
@@ -30,6 +35,7 @@ def create_app(config: RuntimeConfig, predictor: Predictor) -> Front:
     )
     app.include_router(routes.make_router(predictor, version))
     routes.add_error_handlers(app, predictor)
+    mount(app, predictor.service, jobs or JobsConfig())
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -22,6 +22,7 @@ from collections.abc import Generator
 import uvicorn
 import uvloop
 
+from canarium_api.jobs_config import JobsConfig
 from canarium_api.runtime_config import LoadFailure, RuntimeConfig
 from canarium_runtime import termination
 from canarium_runtime.app import create_app
@@ -70,18 +71,19 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(config: RuntimeConfig, fleet: Fleet | None = None) -> int:
+def run(config: RuntimeConfig, jobs: JobsConfig, fleet: Fleet | None = None) -> int:
     """Serve until told to stop; the exit code.
 
     Args:
         config: settings.
+        jobs: settings of batch jobs.
         fleet: the processes that this one is among; None: it is the only one.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(config, fleet or Fleet()))
+        return runner.run(serve(config, jobs, fleet or Fleet()))
 
 
-async def serve(config: RuntimeConfig, fleet: Fleet) -> int:
+async def serve(config: RuntimeConfig, jobs: JobsConfig, fleet: Fleet) -> int:
     """Serve until told to stop; the exit code: 0, or 1 when the model cannot be served."""
     models = Models(config)
     service = models.primary
@@ -90,7 +92,7 @@ async def serve(config: RuntimeConfig, fleet: Fleet) -> int:
         await protection.start()
     except LoadError as error:
         return _give_up(error, service)
-    server = _make_server(config, models, protection, fleet)
+    server = _make_server(config, models, protection, jobs, fleet)
     loop = asyncio.get_running_loop()
     terminating = asyncio.Event()
 
@@ -144,12 +146,16 @@ async def _either(loading: asyncio.Task[None], terminating: asyncio.Event) -> No
 
 
 def _make_server(
-    config: RuntimeConfig, models: Models, protection: Protection, fleet: Fleet
+    config: RuntimeConfig,
+    models: Models,
+    protection: Protection,
+    jobs: JobsConfig,
+    fleet: Fleet,
 ) -> DrainingServer:
     drain_seconds = config.drain_timeout.total_seconds()
     predictor = Predictor(models, protection, fleet)
     settings = uvicorn_config(
-        create_app(config, predictor),
+        create_app(config, predictor, jobs),
         http=hotlane.protocol_class(predictor, answers=config.hot_lane),
         host=config.host,
         port=config.port,

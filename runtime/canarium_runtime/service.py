@@ -51,6 +51,7 @@ STATUS_OF_KIND: dict[ErrorKind, PredictionStatus] = {
     ErrorKind.AUDIT_FULL: PredictionStatus.REJECTED,
     ErrorKind.DEADLINE: PredictionStatus.TIMEOUT,
     ErrorKind.MODEL_FAILED: PredictionStatus.ERROR,
+    ErrorKind.UNAVAILABLE: PredictionStatus.ERROR,
     ErrorKind.INTERNAL: PredictionStatus.ERROR,
 }
 """How a failure counts; every other kind is the client's mistake."""
@@ -225,6 +226,11 @@ class InferenceService:
     def waiting(self) -> int:
         """Requests in the queue."""
         return self._batcher.waiting if self._batcher else 0
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether rows of several requests may share a run."""
+        return self._batching
 
     async def make_cache(self, model_sha256: str) -> ResponseCache | None:
         """Make the cache that the settings ask for, for a model of this digest; None: none.

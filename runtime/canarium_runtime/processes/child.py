@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from canarium_api.jobs_config import JobsConfig
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime import logs, server
 from canarium_runtime.fleet import Fleet
@@ -140,7 +141,7 @@ def main() -> int:
         number=words.number,
         listens_when_ready=words.listens_when_ready,
     )
-    return server.run(config, member)
+    return server.run(config, JobsConfig.from_env(os.environ), member)
 
 
 if __name__ == "__main__":

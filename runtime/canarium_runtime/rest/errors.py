@@ -18,6 +18,8 @@ STATUS_OF_KIND: dict[ErrorKind, int] = {
     ErrorKind.QUEUE_FULL: 429,
     ErrorKind.NOT_READY: 503,
     ErrorKind.STOPPING: 503,
+    ErrorKind.CONFLICT: 409,
+    ErrorKind.UNAVAILABLE: 503,
     ErrorKind.DEADLINE: 504,
     ErrorKind.UNAUTHENTICATED: 401,
     ErrorKind.FORBIDDEN: 403,
