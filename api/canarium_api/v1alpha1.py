@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from canarium_api.base import ApiModel, rules
-from canarium_api.cache import CacheSpec
+from canarium_api.cache import CacheSpec, SecretKeyRef
 from canarium_api.duration import Duration
 from canarium_api.input_rules import ValidationSpec
 from canarium_api.model_types import Accelerator as Accelerator
@@ -166,6 +166,58 @@ class ExecutionSpec(ApiModel):
     """ONNX models: most GPU memory that ONNX Runtime's arena takes. Default: no limit."""
 
 
+_CIDR_PATTERN = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$"
+
+
+class JobWorkersSpec(ApiModel):
+    """The pods that answer batch jobs. A change of anything here is no new revision."""
+
+    model_config = rules(
+        (
+            "self.min <= self.max",
+            "serving.jobs.workers.min must not be above max: lower the one or raise the other",
+        ),
+    )
+
+    min: int = Field(default=1, ge=1, le=1000)
+    """Fewest workers."""
+    max: int = Field(default=4, ge=1, le=1000)
+    """Most workers."""
+    target_queue_length: int = Field(default=8, ge=1, le=100_000)
+    """Chunks of rows that wait or run for each worker; above it workers are added, below it they are removed after
+    five minutes."""
+    resources: ResourcesSpec | None = None
+    """Resources of each worker. Default: those of the servers."""
+
+
+class JobsSpec(ApiModel):
+    """Batch jobs: `POST /jobs` takes rows, workers answer them, results are downloaded later. Needs a Redis of the
+    user's, which keeps jobs and results until they expire.
+    """
+
+    redis: SecretKeyRef
+    """URL of the Redis, `redis://` or `rediss://`, with its password."""
+    webhook_secret: SecretKeyRef | None = None
+    """Secret that signs completion webhooks: `whsec_` and base64. Default: jobs with a callback are refused."""
+    private_networks: list[
+        Annotated[str, Field(min_length=3, max_length=64, pattern=_CIDR_PATTERN)]
+    ] = Field(default=[], max_length=32)
+    """Networks (CIDRs) that sources and callbacks may be in although they are not public. Default: none, so that nobody
+    can have the pods ask the cluster's own services."""
+    max_rows: int = Field(default=1_000_000, ge=1, le=25_000_000)
+    """Most rows in one job."""
+    max_job_size: Quantity = "64Mi"
+    """Largest source of a job, and most that its rows take in Redis."""
+    max_stored_size: Quantity = "1Gi"
+    """What all jobs with their results may take in Redis; above it, clients get 429."""
+    result_ttl: Duration = timedelta(days=1)
+    """How long a job and its results are kept after it ended."""
+    timeout: Duration = timedelta(days=1)
+    """From submission to end; a job that takes longer fails."""
+    workers: JobWorkersSpec = JobWorkersSpec()
+    """The pods that answer."""
+
+
 class ServingSpec(ApiModel):
     """How each pod serves the model. A change of anything here is a new revision."""
 
@@ -197,6 +249,8 @@ class ServingSpec(ApiModel):
     """How long a pod that is being stopped may finish the requests it has taken."""
     execution: ExecutionSpec = ExecutionSpec()
     """What the model runs on, and how."""
+    jobs: JobsSpec | None = None
+    """Batch jobs. Default: none are taken."""
     image: str | None = Field(default=None, min_length=1, max_length=1024)
     """Runtime image. Default: the one that the operator was installed with."""
     resources: ResourcesSpec = ResourcesSpec()
@@ -336,6 +390,10 @@ class ModelDeploymentSpec(ApiModel):
         (
             "has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.fixed)",
             "rollout.fixed needs a gateway, which splits by weight and by header: set traffic.gateway",
+        ),
+        (
+            "!has(self.serving) || !has(self.serving.jobs) || !has(self.rollout.fixed)",
+            "serving.jobs needs one stable revision, and rollout.fixed has several: remove one of the two",
         ),
         (
             "has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.abTest)",

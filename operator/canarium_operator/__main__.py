@@ -32,6 +32,7 @@ from canarium_operator.messenger import Messenger
 from canarium_operator.reconciler import Reconciler
 from canarium_operator.replay.decisions import DecisionLog
 from canarium_operator.settings import OperatorSettings
+from canarium_operator.sizing import Sizing
 from canarium_operator.worker import Workers
 
 log = logging.getLogger(__name__)
@@ -69,10 +70,12 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
         cluster = KubernetesCluster(
             client, timeout=settings.kube_timeout, cache=cache, objects=objects
         )
+        metrics = PrometheusMetrics(settings.prometheus_url, timeout=settings.prometheus_timeout)
+        clock = SystemClock()
         reconciler = Reconciler(
             cluster,
-            PrometheusMetrics(settings.prometheus_url, timeout=settings.prometheus_timeout),
-            SystemClock(),
+            metrics,
+            clock,
             runtime_image=settings.runtime_image,
             resync=settings.resync,
             report=report,
@@ -91,8 +94,10 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
         log.info("watching %s", ", ".join(settings.namespaces) or "all namespaces")
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(cache.run(), name="cache")
+            sizing = tasks.create_task(Sizing(cluster, metrics, clock).run(), name="sizing")
             await handlers.watch(settings, workers.wake, stop, objects=objects)
             keeping.cancel()
+            sizing.cancel()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -61,6 +61,12 @@ class Cluster(Protocol):
         them.
         """
 
+    async def resize(self, manifest: Manifest, replicas: int) -> None:
+        """Set the replicas of a Deployment through its scale subresource, up or down; gone already is fine."""
+
+    async def objects_of_jobs(self) -> Sequence[Manifest]:
+        """List the Deployments and ConfigMaps labelled `naming.JOBS_LABEL`, of all ModelDeployments; see `children`."""
+
     async def delete(self, manifest: Manifest) -> None:
         """Delete an object, only if its uid is still the same; dependents go in the background. Gone already
         is fine.

@@ -201,6 +201,38 @@ async def test_scaling_a_missing_deployment_is_not_found(world: World) -> None:
         await world.cluster.scale(children["Deployment"], 4)
 
 
+async def test_workers_are_sized_up_and_down(world: World) -> None:
+    """Unlike servers, which autoscalers size too; one that is gone is no error."""
+    ref = await world.put(object_of(world))
+    _, children = await planned(world, ref)
+    deployment = children["Deployment"]
+    await world.cluster.resize(deployment, 3)
+    await world.cluster.apply(deployment)
+    for size in (3, 0):
+        await world.cluster.resize(deployment, size)
+        live = await world.read("Deployment", deployment["metadata"]["name"])
+        assert live is not None
+        assert live["spec"]["replicas"] == size
+
+
+async def test_what_has_to_do_with_jobs_is_found_by_its_label(world: World) -> None:
+    """Of all ModelDeployments; other children are not among it."""
+    ref = await world.put(object_of(world))
+    await world.cluster.apply(configmap(ref, a="1"))
+    told = configmap(ref, revision="r1")
+    told["metadata"]["name"] = naming.jobs_name(ref.name)
+    told["metadata"]["labels"] = {**told["metadata"]["labels"], naming.JOBS_LABEL: ref.name}
+    await world.cluster.apply(told)
+    found = [
+        child
+        for child in await world.cluster.objects_of_jobs()
+        if child["metadata"]["namespace"] == ref.namespace
+    ]
+    assert [(c["kind"], c["metadata"]["name"], c["data"]) for c in found] == [
+        ("ConfigMap", naming.jobs_name(ref.name), {"revision": "r1"})
+    ]
+
+
 async def test_a_status_is_written_whole(world: World) -> None:
     """What the operator no longer says is gone from the status; generation and spec stay as they are."""
     ref = await world.put(object_of(world))

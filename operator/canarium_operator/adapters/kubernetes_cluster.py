@@ -27,6 +27,7 @@ from canarium_operator.core.memory import is_memory
 from canarium_operator.core.naming import (
     DEPLOYMENT_LABEL,
     FIELD_MANAGER,
+    JOBS_LABEL,
     MANAGED_BY,
     REVISION_LABEL,
     ObjectRef,
@@ -253,6 +254,33 @@ class KubernetesCluster:
                 if self._cache is not None:
                     self._cache.scaled(manifest, replicas)
                 return
+
+    async def resize(self, manifest: Manifest, replicas: int) -> None:
+        """Set a Deployment's replicas."""
+        meta = manifest["metadata"]
+        path = _path(manifest["kind"], meta["namespace"], meta["name"]) + "/scale"
+        body = [{"op": "replace", "path": "/spec/replicas", "value": replicas}]
+        with contextlib.suppress(NotFoundError):
+            await self._call(
+                "PATCH", path, f"scale {_title(manifest)} to {replicas}",
+                query={"fieldManager": FIELD_MANAGER}, body=body, content_type="application/json-patch+json",
+            )  # fmt: skip
+            if self._cache is not None:
+                self._cache.scaled(manifest, replicas)
+
+    async def objects_of_jobs(self) -> Sequence[Manifest]:
+        """Give them from memory, or list them in all namespaces."""
+        if self._cache is not None:
+            await self._cache.ready()
+            return self._cache.labelled(JOBS_LABEL, ("Deployment", "ConfigMap"))
+        found: list[Manifest] = []
+        for kind in ("Deployment", "ConfigMap"):
+            version, prefix, plural = _COLLECTIONS[kind]
+            answer = await self._call(
+                "GET", f"{prefix}/{plural}", f"list {plural}", query={"labelSelector": JOBS_LABEL}
+            )
+            found += [{"apiVersion": version, "kind": kind, **i} for i in answer["items"]]
+        return found
 
     async def delete(self, manifest: Manifest) -> None:
         """Delete, with a precondition on the uid."""

@@ -132,6 +132,15 @@ class ChildCache:
         """Give all objects that carry the labels of a ModelDeployment, whoever owns them. Not to be changed."""
         return list(self._objects.get((ref.namespace, ref.name), {}).values())
 
+    def labelled(self, label: str, kinds: Sequence[str]) -> list[Manifest]:
+        """Give the children of all ModelDeployments that are of some kinds and have a label; not to be changed."""
+        return [
+            child
+            for owned in self._objects.values()
+            for child in owned.values()
+            if child["kind"] in kinds and label in manifests.labels(child)
+        ]
+
     def replicas(self, manifest: Manifest) -> int | None:
         """Give the size that a Deployment asks for; None where it is not known."""
         found = self.find(manifest)

@@ -70,6 +70,9 @@ def diff(
         naming.child_name(plan.ref.name, p.revision.name): p.min_replicas for p in plan.revisions
     }
     sizes[naming.router_name(plan.ref.name)] = ROUTERS
+    if plan.jobs is not None:
+        name = naming.workers_name(plan.ref.name, plan.jobs.revision.name)
+        sizes[name] = plan.jobs.workers.min
     changes: list[Change] = []
     for wanted in desired:
         found = live.get(manifests.key(wanted))
@@ -125,9 +128,21 @@ def _is_over(plan: Plan, child: Manifest, kept: frozenset[str]) -> bool:
         return plan.router is None and not plan.keeps_router
     if naming.SHADOW_LABEL in labels:
         return plan.comparer is None
+    if naming.JOBS_LABEL in labels:
+        return _are_workers_over(plan, child)
     if naming.PREVIEW_LABEL in labels:
         return plan.preview is None
     return labels.get(naming.REVISION_LABEL) not in kept
+
+
+def _are_workers_over(plan: Plan, child: Manifest) -> bool:
+    """Tell whether workers can go: nobody needs them, when they have been scaled to none (`core.workers`)."""
+    if child["kind"] != "Deployment":
+        return plan.jobs is None
+    revision = manifests.labels(child).get(naming.JOBS_REVISION_LABEL)
+    if plan.jobs is not None and plan.jobs.revision.name == revision:
+        return False
+    return _replicas(child) == 0
 
 
 def _behind(service: Manifest, live: Iterable[Manifest]) -> frozenset[str]:

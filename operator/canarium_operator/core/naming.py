@@ -22,6 +22,12 @@ ROUTER_LABEL: Final = f"{GROUP}/router"
 """On the objects of the router of a sticky A/B test."""
 SHADOW_LABEL: Final = f"{GROUP}/shadow"
 """On the objects of the comparer of a shadow."""
+JOBS_LABEL: Final = f"{GROUP}/jobs"
+"""On the workers of batch jobs, and on what they read."""
+JOBS_REVISION_LABEL: Final = f"{GROUP}/jobs-revision"
+"""On workers: whose model they run. Not REVISION_LABEL, by which traffic finds pods."""
+WORKERS_ANNOTATION: Final = f"{GROUP}/workers"
+"""On a Deployment of workers: its bounds, for `core.workers`."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "canarium"}
 
 
@@ -74,6 +80,16 @@ def router_name(name: str) -> str:
 def comparer_name(name: str) -> str:
     """Name of the comparer of a shadow; no revision is called `comparer`, since that is not hex."""
     return f"{name}-comparer"
+
+
+def jobs_name(name: str) -> str:
+    """Name of the ConfigMap that tells workers which revision begins jobs; no revision is called `jobs`."""
+    return f"{name}-jobs"
+
+
+def workers_name(name: str, revision: str) -> str:
+    """Name of the workers of a revision: up to 68 characters, which a Deployment may have."""
+    return f"{name}-jobs-{revision}"
 
 
 def answers_name(name: str, side: str) -> str:

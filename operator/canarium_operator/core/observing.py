@@ -23,7 +23,7 @@ from canarium_operator.core.observation import (
     RouteState,
     Workload,
 )
-from canarium_operator.core.resources import comparer, front, route, router
+from canarium_operator.core.resources import comparer, front, jobs, route, router
 from canarium_operator.core.revision import Revision
 
 _SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -40,7 +40,7 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
     by_kind: dict[str, list[Manifest]] = defaultdict(list)
     for child in children:
         by_kind[child["kind"]].append(child)
-    revisions, notes = _revisions([c for c in by_kind["ConfigMap"] if not is_memory(c)])
+    revisions, notes = _revisions([c for c in by_kind["ConfigMap"] if _is_of_revision(c)])
     memory = None
     for configmap in filter(is_memory, by_kind["ConfigMap"]):
         try:
@@ -50,7 +50,9 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
     pods_of: dict[str, list[Manifest]] = defaultdict(list)
     routers = [pod for pod in by_kind["Pod"] if router.is_router(pod)]
     for pod in by_kind["Pod"]:
-        if not router.is_router(pod) and not comparer.is_of_comparer(pod):
+        if not any(
+            kind(pod) for kind in (router.is_router, comparer.is_of_comparer, jobs.is_of_jobs)
+        ):
             pods_of[_revision_name(pod)].append(pod)
     workloads = {
         name: _workload(name, deployment, pods_of[name])
@@ -119,6 +121,11 @@ def _leading(
 
 def _revision_name(child: Manifest) -> str:
     return manifests.labels(child).get(naming.REVISION_LABEL, "")
+
+
+def _is_of_revision(configmap: Manifest) -> bool:
+    others = (is_memory, comparer.is_of_comparer, jobs.is_of_jobs)
+    return not any(is_other(configmap) for is_other in others)
 
 
 def _revisions(configmaps: Sequence[Manifest]) -> tuple[dict[str, Revision], list[str]]:

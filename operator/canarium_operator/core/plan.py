@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from canarium_api.split import Split
 from canarium_api.status import ModelDeploymentStatus, RolloutStatus, Splitter
 from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
-from canarium_operator.core import mirroring, ratio, routing, versions
+from canarium_operator.core import mirroring, ratio, routing, versions, workers
 from canarium_operator.core.memory import Memory, last_good_ones, memory_of
 from canarium_operator.core.mirroring import ComparerPlan, Mirror
 from canarium_operator.core.naming import ObjectRef
@@ -19,6 +19,7 @@ from canarium_operator.core.observation import Observed
 from canarium_operator.core.revision import Revision
 from canarium_operator.core.rollout.strategy import StepKind, step_at
 from canarium_operator.core.routing import CookieRule, HeaderRule, RouterPlan
+from canarium_operator.core.workers import JobsPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class Plan:
     """Who gets copies of requests; None: nobody."""
     comparer: ComparerPlan | None = None
     """None: there is no comparer."""
+    jobs: JobsPlan | None = None
+    """None: nobody begins batch jobs; workers that there are finish what they have."""
     preview: str | None = None
     """Revision that the Service `NAME-preview` leads to; None: there is no such Service."""
     front: frozenset[str] = frozenset()
@@ -195,6 +198,7 @@ def make_plan(
         keeps_router=routing.keeps_router(status, observed),
         mirror=mirroring.mirror(spec, status, observed),
         comparer=mirroring.comparer(spec, status, known),
+        jobs=workers.jobs(spec, status, known),
         preview=preview,
         front=_front(spec, status, weights or {}, observed),
         has_front=observed.has_front,

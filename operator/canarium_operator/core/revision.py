@@ -65,15 +65,19 @@ class Revision:
 def revision_of(spec: ModelDeploymentSpec, default_image: str) -> Revision:
     """Name the revision that a spec asks for.
 
-    With a digest, the URI is left out of the hash: moving the same bytes to another bucket is no new
-    revision. Fields at their default are left out too, so that an operator that knows one field more names
-    the same revisions as before.
+    With a digest, the URI is left out of the hash: moving the same bytes to another bucket is no new revision. The
+    number of workers of batch jobs is left out, and so are fields at their default, so that an operator that knows one
+    field more names the same revisions as before.
     """
     image = spec.serving.image or default_image
     model = _explicit(spec.model)
     if spec.model.sha256 is not None:
         model.pop("uri")
-    content = {"model": model, "serving": _explicit(spec.serving), "image": image}
+    serving = _explicit(spec.serving)
+    if "jobs" in serving:
+        # How many workers there are, and how large, decides no prediction.
+        serving["jobs"].pop("workers", None)
+    content = {"model": model, "serving": serving, "image": image}
     digest = hashlib.sha256(
         json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()

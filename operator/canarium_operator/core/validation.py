@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from canarium_api.jobs_config import parse_networks
 from canarium_api.quantity import parse_quantity
 from canarium_api.rollout import SchemaChange
 from canarium_api.security_config import OpenPath
-from canarium_api.v1alpha1 import ModelDeploymentSpec
+from canarium_api.v1alpha1 import ModelDeploymentSpec, ResourcesSpec
 from canarium_operator.core import ratio
 from canarium_operator.core.cache_validation import validate_cache
 from canarium_operator.core.problems import Problem
@@ -57,6 +58,7 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
         *_test(spec),
         *_shadow(spec),
         *_security(spec),
+        *_jobs(spec),
         *_versions(spec),
         *validate_rollout(spec.rollout),
     ]
@@ -147,18 +149,42 @@ def _security(spec: ModelDeploymentSpec) -> list[Problem]:
     return problems
 
 
-def _resources(spec: ModelDeploymentSpec) -> list[Problem]:
+def _jobs(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse batch jobs where there is no one revision that could answer them, and networks that are none."""
+    jobs = spec.serving.jobs
+    if jobs is None:
+        return []
+    field = "spec.serving.jobs"
     problems = []
+    if spec.rollout.fixed is not None:
+        message = "needs one stable revision, and rollout.fixed has several: remove one of the two"
+        problems.append(Problem(field=field, message=message))
+    for index, network in enumerate(jobs.private_networks):
+        try:
+            parse_networks(network)
+        except ValueError as error:
+            message = f"{error}: write the network's own address and its length, such as 10.0.0.0/8"
+            problems.append(Problem(field=f"{field}.privateNetworks[{index}]", message=message))
+    if (resources := jobs.workers.resources) is not None:
+        problems += _above_limits(resources, f"{field}.workers.resources")
+    return problems
+
+
+def _above_limits(resources: ResourcesSpec, field: str) -> list[Problem]:
+    return [
+        Problem(
+            field=f"{field}.requests.{name}",
+            message=f"{request} is above the limit of {limit}: lower the request or raise the limit",
+        )
+        for name, limit in resources.limits.items()
+        if (request := resources.requests.get(name)) is not None
+        and parse_quantity(request) > parse_quantity(limit)
+    ]
+
+
+def _resources(spec: ModelDeploymentSpec) -> list[Problem]:
     resources = spec.serving.resources
-    for name, limit in resources.limits.items():
-        request = resources.requests.get(name)
-        if request is not None and parse_quantity(request) > parse_quantity(limit):
-            problems.append(
-                Problem(
-                    field=f"spec.serving.resources.requests.{name}",
-                    message=f"{request} is above the limit of {limit}: lower the request or raise the limit",
-                )
-            )
+    problems = _above_limits(resources, "spec.serving.resources")
     for target, name in ((spec.autoscaling.cpu, "cpu"), (spec.autoscaling.memory, "memory")):
         if target > 0 and name not in resources.requests:
             problems.append(

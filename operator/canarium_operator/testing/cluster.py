@@ -206,6 +206,28 @@ class FakeCluster(FakeApiServer):
         self._wrote(kind, meta["namespace"], meta["name"])
         self.after(call)
 
+    async def resize(self, manifest: Manifest, replicas: int) -> None:
+        """Set replicas."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        await self._enter(call := Call("resize", kind, meta["name"]))
+        live = self.live(kind, meta["namespace"], meta["name"])
+        if live is not None:
+            self.store({**live, "spec": {**live["spec"], "replicas": replicas}})
+            self._wrote(kind, meta["namespace"], meta["name"])
+        self.after(call)
+
+    async def objects_of_jobs(self) -> Sequence[Manifest]:
+        """List what has to do with batch jobs."""
+        await self._enter(call := Call("objects_of_jobs", "Deployment", ""))
+        found = [
+            read_copy(child)
+            for kind in ("Deployment", "ConfigMap")
+            for child in self.each(kind)
+            if naming.JOBS_LABEL in manifests.labels(child)
+        ]
+        self.after(call)
+        return found
+
     async def delete(self, manifest: Manifest) -> None:
         """Delete an object of the same uid."""
         kind, meta = manifest["kind"], manifest["metadata"]

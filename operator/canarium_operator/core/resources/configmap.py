@@ -15,7 +15,7 @@ from canarium_api.v1alpha1 import Accelerator, ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.resources import metadata, model_source, securing
+from canarium_operator.core.resources import jobs_source, metadata, model_source, securing
 from canarium_operator.core.resources.cache import cache_settings
 from canarium_operator.core.revision import Revision
 
@@ -80,6 +80,13 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
     )
 
 
+def settings(ref: ObjectRef, revision: Revision) -> dict[str, str]:
+    """Give the environment of the servers."""
+    jobs = revision.serving.jobs
+    of_jobs = jobs_source.server_config(jobs).to_env() if jobs is not None else {}
+    return {**runtime_config(ref, revision).to_env(), **of_jobs}
+
+
 def make_configmap(ref: ObjectRef, revision: Revision) -> Manifest:
     """Make the ConfigMap of a revision."""
     template = json.dumps(revision.to_template(), sort_keys=True, separators=(",", ":"))
@@ -90,5 +97,5 @@ def make_configmap(ref: ObjectRef, revision: Revision) -> Manifest:
             **metadata.revision_metadata(ref, revision),
             "annotations": {naming.TEMPLATE_ANNOTATION: template},
         },
-        "data": runtime_config(ref, revision).to_env(),
+        "data": settings(ref, revision),
     }

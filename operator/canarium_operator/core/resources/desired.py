@@ -13,6 +13,7 @@ from canarium_operator.core.resources import (
     configmap,
     disruption,
     front,
+    jobs,
     route,
     router,
     service,
@@ -39,6 +40,8 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     children += [child for planned in others for child in _of_revision(plan, planned)]
     if plan.comparer is not None:
         children += comparer.make_comparer(plan.ref, plan.comparer)
+    if plan.jobs is not None:
+        children += jobs.make_jobs(plan.ref, plan.jobs)
     if plan.preview is not None:
         children.append(service.make_preview(plan.ref, plan.preview))
     if plan.memory is not None:

@@ -15,7 +15,7 @@ from canarium_api.v1alpha1 import ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.resources import metadata, model_source, securing
+from canarium_operator.core.resources import jobs_source, metadata, model_source, securing
 from canarium_operator.core.resources.cache import cache_environment
 from canarium_operator.core.resources.configmap import DRAIN_DELAY
 from canarium_operator.core.revision import Revision
@@ -72,6 +72,11 @@ def _pod_spec(ref: ObjectRef, revision: Revision) -> Manifest:
     serving = revision.serving
     drain = DRAIN_DELAY.total_seconds() + serving.drain_timeout.total_seconds()
     source = model_source.locate(revision.model.uri)
+    volumes, mounts = list(source.volumes), list(source.mounts)
+    if serving.jobs is not None:
+        volume, mount = jobs_source.redis_volume(serving.jobs)
+        volumes.append(volume)
+        mounts.append(mount)
     secured = securing.secure(serving)
     security = pod_security()
     if secured.writes_volume:
@@ -80,8 +85,8 @@ def _pod_spec(ref: ObjectRef, revision: Revision) -> Manifest:
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": math.ceil(drain) + _GRACE_SECONDS,
         "securityContext": security,
-        "containers": [_container(ref, revision, source.mounts, secured)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}, *source.volumes, *secured.volumes],
+        "containers": [_container(ref, revision, mounts, secured)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes, *secured.volumes],
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
