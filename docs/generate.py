@@ -23,8 +23,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from canarium_api import metric_names, router_config, runtime_config, shadow_config
+from canarium_api import jobs_config, metric_names, router_config, runtime_config, shadow_config
 from canarium_api.conditions import ConditionType, Reason
+from canarium_api.jobs_config import JobsConfig
 from canarium_api.metric_names import CacheLevel
 from canarium_api.router_config import RouterConfig
 from canarium_api.runtime_config import RuntimeConfig
@@ -36,6 +37,7 @@ from canarium_operator.core.rollout.state import TRANSITIONS
 from canarium_operator.settings import OperatorSettings
 from canarium_runtime.caching import exposition
 from canarium_runtime.caching.statistics import CacheStatistics, LevelStatistics
+from canarium_runtime.jobs.metrics import JobMetrics, QueueMetrics
 from canarium_runtime.metrics import Histogram, Metrics
 from canarium_runtime.processes.parent import Supervisor
 from canarium_runtime.shadow.report import OutputReport, Report
@@ -102,6 +104,12 @@ The operator writes these into the ConfigMap of each revision; you set them thro
 image), set them in the environment.
 
 {_variables(RuntimeConfig, runtime_config.PREFIX)}
+## Batch jobs
+
+Servers that take [batch jobs](../howto/run-batch-jobs.md), and their workers, `python -m canarium_runtime.jobs`, read
+these besides those of the runtime. The operator sets them from `spec.serving.jobs`.
+
+{_variables(JobsConfig, JobsConfig.env_prefix)}
 ## Comparer
 
 The process that compares answers in a [shadow rollout](../explanation/shadow.md), `python -m canarium_runtime.shadow`.
@@ -193,6 +201,17 @@ histograms of those that have died too, gauges of those that live. `{metric_name
 ready, and `{metric_names.MODEL_LOAD_SECONDS}` is the longest. It has two metrics more:
 
 {_process_metrics()}
+
+## Batch jobs
+
+Workers of [batch jobs](../howto/run-batch-jobs.md) serve these on port {jobs_config.WORKER_PORT}, with the labels of
+the runtime's series; rows of jobs are not among `ml_predictions_total`. Servers that take jobs have
+`ml_jobs_finished_total`, too, for those that were cancelled.
+
+{_job_metrics()}
+{_job_labels()}
+Upper bounds of the buckets, seconds: {_numbers(metric_names.JOB_DURATION_BUCKETS)}.
+
 ## Comparer
 
 The comparer of a [shadow rollout](../explanation/shadow.md). Every series carries `deployment`, and `revision` of the
@@ -250,6 +269,33 @@ def _process_metrics() -> str:
         (m, [n for s in m.samples for n in s.labels if n not in implied])
         for m in supervisor.own_metrics()
         if m.name != metric_names.MODEL_READY
+    )
+
+
+def _job_metrics() -> str:
+    config = RuntimeConfig(model_uri="file:///m")
+    implied = {*metric_names.IDENTITY_LABELS, "le"}
+    return _metric_table(
+        (metric, [n for s in metric.samples for n in s.labels if n not in implied])
+        for collector in (QueueMetrics(config), JobMetrics(config))
+        for metric in collector.collect()
+    )
+
+
+def _job_labels() -> str:
+    kinds = (
+        (metric_names.JobChunkResult, metric_names.RESULT_LABEL, metric_names.JOBS_CHUNKS_TOTAL),
+        (metric_names.JobRowResult, metric_names.RESULT_LABEL, metric_names.JOBS_ROWS_TOTAL),
+        (metric_names.JobEnd, metric_names.STATE_LABEL, metric_names.JOBS_FINISHED_TOTAL),
+        (
+            metric_names.JobWebhookResult,
+            metric_names.RESULT_LABEL,
+            metric_names.JOBS_WEBHOOK_ATTEMPTS_TOTAL,
+        ),
+    )
+    return "\n".join(
+        f"`{label}` of `{series}`:\n\n" + enum_table(kind, f"`{label}`")
+        for kind, label, series in kinds
     )
 
 

@@ -75,6 +75,11 @@ COMMANDS: Final = {
         module="canarium_cli.status",
         extra="cli",
     ),
+    "jobs": Command(
+        summary="batch jobs of a model: submit, list, watch, results, cancel, retry, delete",
+        module="canarium_cli.jobs",
+        extra="cli",
+    ),
     "cluster": Command(
         summary="a real Kubernetes on this machine: up, down, status, logs, load, kubeconfig",
         module="canarium_devcluster.__main__",
