@@ -21,7 +21,7 @@ def mount(
         app: gets the routes.
         service: for its settings and metrics. Its model is not asked: workers have their own.
         config: settings of jobs.
-        client_of: names the client of a request; default: all are one.
+        client_of: names the client of a request; default: as the guard has named it.
 
     Returns:
         What to close at the end; None: jobs are off.
@@ -32,11 +32,11 @@ def mount(
     if config.redis_url_file is None:
         return None
     from canarium_runtime.jobs.api import Jobs
-    from canarium_runtime.jobs.routes import anonymous, make_router
+    from canarium_runtime.jobs.routes import make_router, named
 
     jobs = Jobs.from_config(service.config, config)
     if jobs is not None:
-        app.include_router(make_router(jobs, client_of or anonymous))
+        app.include_router(make_router(jobs, client_of or named))
         counts = jobs.metrics
         service.metrics.more.append(lambda _identity: counts.collect())
     return jobs

@@ -23,9 +23,9 @@ _BODY_SECONDS = 60.0
 """For a body to arrive."""
 
 
-def anonymous(request: Request) -> str:
-    """Name the client where nobody must say who he is: all are one."""
-    return ""
+def named(request: Request) -> str:
+    """Name the client as the guard has; where nobody must say who he is, all are one."""
+    return str(getattr(request.state, "client", ""))
 
 
 @contextlib.contextmanager
@@ -40,7 +40,7 @@ def _reply(document: Any, status: int = 200, headers: dict[str, str] | None = No
     return Response(orjson.dumps(document), status, headers, media_type="application/json")
 
 
-def make_router(jobs: Jobs, client_of: ClientOf = anonymous) -> APIRouter:
+def make_router(jobs: Jobs, client_of: ClientOf = named) -> APIRouter:
     """Make all routes of batch jobs.
 
     Args:

@@ -54,10 +54,10 @@ class Front:
         peer = peer_of(scope)
         given = Credentials(head.authorization, head.api_key, peer.address, peer.certificate)
         try:
-            if guard.admit(given) is None:
-                await guard.admit_later(given)
+            client = guard.admit(given) or await guard.admit_later(given)
         except ServingError as error:
             return refusal(error, head.request_id)
+        scope.setdefault("state", {})["client"] = client.name  # batch jobs are their client's
         return None
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,7 +25,7 @@ from canarium_runtime.jobs.inference import RowRunner
 from canarium_runtime.jobs.metrics import JobMetrics, QueueMetrics
 from canarium_runtime.jobs.network import AddressRules
 from canarium_runtime.jobs.queue import Entry, Queue
-from canarium_runtime.jobs.routes import make_router
+from canarium_runtime.jobs.routes import make_router, named
 from canarium_runtime.jobs.sources import Opener
 from canarium_runtime.jobs.tools import Tools, utc_now
 from canarium_runtime.jobs.upkeep import Upkeep
@@ -529,11 +529,10 @@ async def test_without_redis_the_server_has_no_jobs_and_without_an_answer_says_s
     service.close()
 
 
-def test_a_request_names_its_client_by_what_the_server_says() -> None:
-    """Nobody is told apart unless the server does."""
-    from canarium_runtime.jobs.routes import anonymous
-
-    assert anonymous(Request({"type": "http", "headers": []})) == ""
+def test_a_client_is_who_the_guard_says() -> None:
+    """Nobody is told apart where there is no guard."""
+    assert named(Request({"type": "http", "headers": []})) == ""
+    assert named(Request({"type": "http", "headers": [], "state": {"client": "ann"}})) == "ann"
 
 
 def test_a_server_without_jobs_imports_nothing_for_them() -> None:
