@@ -275,6 +275,8 @@ class ViolationOutcome(StrEnum):
     """The model got it as it was, and the answer says so."""
     CORRECTED = "corrected"
     """The model got another value, and the answer says so."""
+
+
 JOBS_QUEUE_LENGTH: Final = "ml_jobs_queue_length"
 JOBS_QUEUE_OLDEST_SECONDS: Final = "ml_jobs_queue_oldest_seconds"
 JOBS_CHUNKS_TOTAL: Final = "ml_jobs_chunks_total"
