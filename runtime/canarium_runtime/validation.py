@@ -60,6 +60,8 @@ class ValidatedInputs:
     """Names of the wanted outputs."""
     notes: Notes = NO_NOTES
     """What the answer tells about how they were read."""
+    finite: bool = False
+    """Known to hold no NaN and no infinity, as JSON has none."""
 
 
 class Converter(Protocol):

@@ -152,7 +152,11 @@ class FastReader:
                 return None
             array = found
         return ValidatedInputs(
-            {plan.spec.name: array.reshape(frame.shape)}, frame.rows, frame.key, self._outputs
+            {plan.spec.name: array.reshape(frame.shape)},
+            frame.rows,
+            frame.key,
+            self._outputs,
+            finite=True,
         )
 
     def _remember(self, body: bytes, inputs: ValidatedInputs) -> None:
@@ -228,4 +232,4 @@ class FastReader:
         names = spec.output_names
         rows = ordered[spec.inputs[0].name].shape[0] if spec.batchable else 1
         key: Hashable = (names, *[a.shape[1:] for a in ordered.values()])
-        return ValidatedInputs(ordered, rows, key, names)
+        return ValidatedInputs(ordered, rows, key, names, finite=True)

@@ -59,6 +59,8 @@ class Rules:
             if layout.nullable or any(c.nullable for c in layout.all_rules())
         )
         needed = spec.level is ValidationLevel.PERMISSIVE or nullable
+        self._wants_finite_alone = not spec.inputs and not spec.expressions
+        """The rules are those of a model without any: no NaN and no infinity."""
         self.reader = Reader(layouts, spec.level, nullable, self._converted) if needed else None
         """For `validation.validate`: converts JSON values of another type; None where the rules allow none."""
 
@@ -98,6 +100,8 @@ class Rules:
         """
         if inputs.rows > self._max_rows:
             self._refuse_rows(inputs)
+        if inputs.finite and self._wants_finite_alone:
+            return inputs, inputs.notes
         arrays = inputs.arrays
         if self._widths:
             self._check_widths(arrays)
