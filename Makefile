@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := operator,runtime,onnx,cache,security,kafka,jobs,parquet,cli,devcluster,demo
+EXTRAS := operator,runtime,onnx,grpc,cache,security,kafka,jobs,parquet,cli,devcluster,demo
 STAMP := $(VENV)/.installed
 PACKAGES := api/canarium_api operator/canarium_operator runtime/canarium_runtime cli/canarium_cli \
   devcluster/canarium_devcluster demo/canarium_demo
@@ -60,9 +60,11 @@ sim-report: $(STAMP) ## how often the gates are right: docs/reference/gates.md; 
 generate: $(STAMP) ## write the CRD and the reference pages anew
 	$(BIN)/python -m canarium_api.crdgen
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m canarium_runtime.rpc.protogen
 verify: $(STAMP) ## fail when generated files are stale
 	$(BIN)/python -m canarium_api.crdgen --check
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m canarium_runtime.rpc.protogen --check
 
 # --- the real things
 

@@ -32,6 +32,8 @@ PREFIX = "CANARIUM_"
 HTTP_PORT = 8080
 ANSWERS_PORT = 8081
 """Where pods offer their answers to the comparer of a shadow rollout; not a port of the Service that clients reach."""
+GRPC_PORT = 8001
+"""Where pods answer by gRPC, when they do: the port that clients of the protocol know from Triton."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where the runtime leaves the reason when it cannot serve; the kubelet copies it to the pod's status."""
 
@@ -183,6 +185,14 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
     """Port where the comparer of a shadow rollout fetches answers; keep clients away from it. Default: not offered."""
     answers_token_file: str | None = None
     """File with the bearer token that the comparer must send. Default: none is asked for."""
+    grpc_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of the Open Inference Protocol V2 over gRPC, which needs the extra `grpc` to be installed. Default: not
+    offered."""
+    max_streams: int = Field(default=16, ge=1, le=1024)
+    """Most answers in pieces (server-sent events, gRPC streams) of a model that yields, at the same time: each has a
+    thread. Above it 429."""
+    stream_idle_timeout: Duration = timedelta(minutes=10)
+    """How long a WebSocket or a gRPC stream may be without a message."""
     download_dir: str = "/tmp/models"  # noqa: S108 - an emptyDir of the pod
     """Where fetched artefacts go."""
     download_timeout: Duration = timedelta(minutes=10)
@@ -236,6 +246,10 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
         if self.answers_port == self.port:
             msg = f"{PREFIX}ANSWERS_PORT must differ from {PREFIX}PORT, which clients reach: {self.port}"
             raise ValueError(msg)
+        for name, port in (("PORT", self.port), ("ANSWERS_PORT", self.answers_port)):
+            if self.grpc_port is not None and self.grpc_port == port:
+                msg = f"{PREFIX}GRPC_PORT must differ from {PREFIX}{name}: {port}"
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ def runtime_image(workshop: Workshop) -> Image:
         name=RUNTIME_IMAGE,
         entrypoint=["python3", "-m", "canarium_runtime"],
         packages=[_API, Path("runtime/canarium_runtime")],
-        extras=["runtime", "onnx", "cache", "security", "kafka"],
+        extras=["runtime", "onnx", "grpc", "cache", "security", "kafka"],
     )
 
 

@@ -39,7 +39,7 @@ def create_app(
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = routes.openapi_of(app)
+            app.openapi_schema = routes.openapi_of(app, predictor)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the schema

@@ -85,6 +85,11 @@ class Lifecycle:
         """Call one more function at each change."""
         self._watchers.append(on_change)
 
+    def unwatch(self, on_change: Callable[[ModelState], None]) -> None:
+        """Call it no more; of one that is not called: nothing."""
+        if on_change in self._watchers:
+            self._watchers.remove(on_change)
+
     def advance(self, event: Event, reason: str = "") -> ModelState:
         """Move by the table.
 
@@ -98,7 +103,7 @@ class Lifecycle:
             raise IllegalTransitionError(msg) from None
         self.state = target
         self.reason = reason
-        for on_change in self._watchers:
+        for on_change in [*self._watchers]:
             on_change(target)
         return target
 

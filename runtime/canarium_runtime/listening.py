@@ -16,7 +16,7 @@ must not be us."""
 
 
 def uvicorn_config(app: ASGIApp, **more: Any) -> uvicorn.Config:
-    """Make the settings of a server: plain HTTP, logs of our own, nothing said about itself.
+    """Make the settings of a server: plain HTTP without WebSockets, logs of our own, nothing said about itself.
 
     Args:
         app: what it serves.

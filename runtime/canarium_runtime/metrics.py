@@ -5,8 +5,10 @@ scraped. Only the event loop's thread writes, so observations take no lock: prom
 several microseconds for each.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -43,10 +45,29 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    @property
+    def count(self) -> int:
+        """How many values were counted."""
+        return sum(self._counts)
+
+    @property
+    def total(self) -> float:
+        """Sum of the values."""
+        return self._sum
+
     def snapshot(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by upper bound, ending with +Inf, and the sum of the values."""
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
         return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
+
+
+@dataclass(slots=True)
+class RunCount:
+    """Runs of the model with the same number of rows."""
+
+    runs: int = 0
+    seconds: float = 0.0
+    """All of them together."""
 
 
 class Metrics(Collector):
@@ -65,9 +86,15 @@ class Metrics(Collector):
         self.violations = new_tally()
         """Values that broke a rule of validation; the rules themselves count here."""
         self.duration = Histogram(names.DURATION_BUCKETS)
+        self.failed_seconds = 0.0
+        """Part of the sum of `duration` that is of requests that failed."""
         self.queue_duration = Histogram(names.DURATION_BUCKETS)
         self.inference_duration = Histogram(names.DURATION_BUCKETS)
         self.batch_size = Histogram(names.BATCH_SIZE_BUCKETS)
+        self.runs_by_rows: dict[int, RunCount] = {}
+        """Runs of the model by their number of rows; the largest batch bounds it."""
+        self.last_run_at = 0.0
+        """Seconds since 1970; 0: there was none."""
         self.inflight = 0
         self.queue_length: Callable[[], int] = lambda: 0
         self.load_seconds = 0.0
@@ -87,6 +114,12 @@ class Metrics(Collector):
         """One run of the model."""
         self.batch_size.observe(rows)
         self.inference_duration.observe(seconds)
+        count = self.runs_by_rows.get(rows)
+        if count is None:
+            count = self.runs_by_rows[rows] = RunCount()
+        count.runs += 1
+        count.seconds += seconds
+        self.last_run_at = time.time()
 
     def left_queue(self, seconds: float) -> None:
         """A request waited this long for its run."""

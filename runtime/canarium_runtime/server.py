@@ -18,12 +18,13 @@ import signal
 import socket
 import time
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
 
 from canarium_api.jobs_config import JobsConfig
-from canarium_api.runtime_config import LoadFailure, RuntimeConfig
+from canarium_api.runtime_config import PREFIX, LoadFailure, RuntimeConfig
 from canarium_runtime import termination
 from canarium_runtime.app import create_app
 from canarium_runtime.errors import LoadError
@@ -38,6 +39,9 @@ from canarium_runtime.rest.endpoints import Predictor
 from canarium_runtime.service import InferenceService
 from canarium_runtime.shadow import endpoint
 
+if TYPE_CHECKING:
+    from canarium_runtime.rpc.door import Door
+
 _log = logging.getLogger(__name__)
 _LINGER_SECONDS = 0.5
 """How long idle connections outlive the listening socket."""
@@ -51,6 +55,8 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._models = models
         self._drain_seconds = drain_seconds
+        self.door: Door | None = None
+        """The gRPC server, which leaves at the same time."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -64,11 +70,17 @@ class DrainingServer(uvicorn.Server):
             listener.close()
         for listening in sockets or []:
             listening.close()
+        if self.door is not None:
+            leaving = asyncio.create_task(self.door.close(self._drain_seconds))
         ends = time.monotonic() + min(_LINGER_SECONDS, self._drain_seconds)
         while self.server_state.connections and time.monotonic() < ends and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
         self._models.refuse()
         await super().shutdown(sockets)
+        if self.door is not None:
+            while not leaving.done() and not self.force_exit:
+                await asyncio.wait({leaving}, timeout=_POLL_SECONDS)
+            await self.door.close(0)
 
 
 def run(config: RuntimeConfig, jobs: JobsConfig, fleet: Fleet | None = None) -> int:
@@ -92,7 +104,8 @@ async def serve(config: RuntimeConfig, jobs: JobsConfig, fleet: Fleet) -> int:
         await protection.start()
     except LoadError as error:
         return _give_up(error, service)
-    server = _make_server(config, models, protection, jobs, fleet)
+    predictor = Predictor(models, protection, fleet)
+    server = _make_server(config, models, predictor, jobs)
     loop = asyncio.get_running_loop()
     terminating = asyncio.Event()
 
@@ -129,7 +142,11 @@ async def serve(config: RuntimeConfig, jobs: JobsConfig, fleet: Fleet) -> int:
     try:
         if fleet.listens_when_ready:
             await _either(loading, terminating)
+        if config.grpc_port is not None:
+            server.door = await _open_door(config, predictor, shared=fleet.sockets is not None)
         await server.serve(fleet.sockets)
+    except LoadError as error:
+        exit_code = _give_up(error, service)
     finally:
         for task in background:
             task.cancel()
@@ -145,24 +162,43 @@ async def _either(loading: asyncio.Task[None], terminating: asyncio.Event) -> No
     told.cancel()
 
 
+async def _open_door(config: RuntimeConfig, predictor: Predictor, *, shared: bool) -> "Door":
+    """Begin to answer gRPC; `shared` with other processes of this server.
+
+    Raises:
+        LoadError: InvalidConfig.
+    """
+    try:
+        from canarium_runtime.rpc import door
+    except ImportError as error:
+        message = (
+            f"{PREFIX}GRPC_PORT is set, but gRPC is not installed here: install canarium[grpc]"
+        )
+        raise LoadError("InvalidConfig", message, permanent=True) from error
+    opened = door.Door(
+        predictor.models, predictor.streams, predictor.protection, shares_port=shared
+    )
+    await opened.open(config.host, config.grpc_port or 0)
+    return opened
+
+
 def _make_server(
-    config: RuntimeConfig,
-    models: Models,
-    protection: Protection,
-    jobs: JobsConfig,
-    fleet: Fleet,
+    config: RuntimeConfig, models: Models, predictor: Predictor, jobs: JobsConfig
 ) -> DrainingServer:
     drain_seconds = config.drain_timeout.total_seconds()
-    predictor = Predictor(models, protection, fleet)
+    protection = predictor.protection
     settings = uvicorn_config(
         create_app(config, predictor, jobs),
         http=hotlane.protocol_class(predictor, answers=config.hot_lane),
+        ws="websockets-sansio",
+        ws_max_size=config.max_body_bytes,
+        ws_per_message_deflate=False,  # tensors gain little, and cost much
         host=config.host,
         port=config.port,
         timeout_keep_alive=GATEWAY_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
-    if protection.tls is not None:
+    if protection is not None and protection.tls is not None:
         settings.load()
         settings.ssl = protection.tls.context
     return DrainingServer(settings, models, drain_seconds)

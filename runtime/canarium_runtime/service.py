@@ -208,6 +208,22 @@ class InferenceService:
         return self._backend.spec
 
     @property
+    def backend(self) -> Backend:
+        """The model itself, for what goes by no queue.
+
+        Raises:
+            ServingError: NOT_READY while no model is loaded.
+        """
+        if self._backend is None:
+            raise self._not_answering()
+        return self._backend
+
+    @property
+    def batching(self) -> bool:
+        """Whether rows of several requests may share a run."""
+        return self._batching
+
+    @property
     def ready(self) -> bool:
         """Whether traffic should be sent here."""
         return self.lifecycle.state is ModelState.READY
@@ -409,6 +425,7 @@ class InferenceService:
         self.metrics.failed[status] += 1
         if status in _MEASURED:
             self.metrics.duration.observe(seconds)
+            self.metrics.failed_seconds += seconds
 
     def submit(self, inputs: validation.ValidatedInputs, deadline: float, done: Done) -> Request:
         """Queue validated inputs for a stage that may ask more than once for one prediction."""

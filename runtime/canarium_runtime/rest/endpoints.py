@@ -11,10 +11,14 @@ from canarium_runtime.rest import http
 from canarium_runtime.rest.codec import Identity
 from canarium_runtime.rest.exchange import Exchange, Peer, Reply, Route, client_gone, refusal
 from canarium_runtime.rest.plain import PredictCodec
+from canarium_runtime.rest.v1 import V1Codec
 from canarium_runtime.rest.v2 import V2Codec
+from canarium_runtime.streaming import Streams
 
 CERTIFICATE = "canarium.certificate"
 """Key of an ASGI scope: subject of the client's certificate. An extension of our own server's, too."""
+PREDICT = "/predict"
+STREAM = "/predict/stream"
 ON_LOST = "canarium.on_lost"
 """Key of an ASGI scope: what to call when the connection is lost. An extension of our own server's, as ASGI tells an
 application of that only while it waits for a message."""
@@ -40,15 +44,19 @@ class Predictor:
         config = models.config
         self.identity = Identity(config.model_name, config.model_version, config.revision)
         self.routes: dict[str, Route] = {
-            "/predict": Route(models.primary, self.identity, PredictCodec, protection)
+            PREDICT: Route(models.primary, self.identity, PredictCodec, protection)
         }
         """Route by path: the hot paths."""
         for name, versions in models.names().items():
             for version in versions:
+                service = models.get(name, version)
                 identity = Identity(name, version, config.revision)
-                route = Route(models.get(name, version), identity, V2Codec, protection)
+                route = Route(service, identity, V2Codec, protection)
                 self.routes[f"/v2/models/{name}/versions/{version}/infer"] = route
-                self.routes.setdefault(f"/v2/models/{name}/infer", route)
+                if self.routes.setdefault(f"/v2/models/{name}/infer", route) is route:
+                    v1 = Route(service, identity, V1Codec, protection)
+                    self.routes[f"/v1/models/{name}:predict"] = v1
+        self.streams = Streams(config.max_streams)
         self.max_body_bytes = config.max_body_bytes
         self.revision = (http.REVISION, config.revision.encode())
         self._bodies = http.BodyReader(config.max_body_bytes)
@@ -57,6 +65,16 @@ class Predictor:
     def leaving(self) -> bool:
         """Whether clients are asked to connect anew, elsewhere."""
         return self.service.leaving
+
+    def v2_route(self, name: str, version: str | None) -> Route:
+        """Find the route of a model.
+
+        Raises:
+            ServingError: NOT_FOUND.
+        """
+        self.models.get(name, version)
+        versions = "" if version is None else f"/versions/{version}"
+        return self.routes[f"/v2/models/{name}{versions}/infer"]
 
     async def answer(self, route: Route, scope: Scope, receive: Receive) -> http.Answer:
         """Read, run and encode one request; failures become answers too."""
@@ -85,9 +103,13 @@ class Predictor:
             scope.pop(ON_LOST, None)
         return made.answer(self.stamps(made.request_id))
 
+    async def read_body(self, receive: Receive, head: http.Head, deadline: float) -> bytes:
+        """Read a request's body; see `http.BodyReader.read`."""
+        return await self._bodies.read(receive, head, deadline)
+
     async def _receive(self, exchange: Exchange, head: http.Head, receive: Receive) -> None:
         try:
-            body = await self._bodies.read(receive, head, exchange.deadline)
+            body = await self.read_body(receive, head, exchange.deadline)
         except Exception as error:  # noqa: BLE001 - a client never sees a stack trace
             exchange.fail(error)
             return

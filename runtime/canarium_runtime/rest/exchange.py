@@ -45,6 +45,8 @@ class Reply:
     """How much of the body is JSON, where V2 binary tensors follow; None: all of it."""
     headers: Sequence[tuple[bytes, bytes]] = ()
     """Of this answer alone."""
+    error: ServingError | None = None
+    """Why there is no prediction, for doors that say it otherwise than by HTTP's status; None: `body` is one."""
 
     def answer(self, stamps: Iterable[tuple[bytes, bytes]]) -> Answer:
         """Give it the form of a response; `stamps` are the headers that every response has."""
@@ -155,13 +157,17 @@ class Exchange:
         assert self._prediction is not None  # noqa: S101 - for the type checker
         return self._prediction.deadline
 
-    def open(self) -> bool:
-        """Take a place in the server; False: there is none, or not for this client, and it was told."""
+    def open(self, timeout_seconds: float | None = None) -> bool:
+        """Take a place in the server; False: there is none, or not for this client, and it was told.
+
+        Args:
+            timeout_seconds: how long the client waits, where its protocol says so.
+        """
         route = self._route
         try:
             if route.audit is not None:
                 route.audit.check()
-            self._prediction = route.service.admit(self._request_id)
+            self._prediction = route.service.admit(self._request_id, timeout_seconds)
         except ServingError as error:
             if route.service.answers.recording:
                 self._record(0.0, status_of(error), None)
@@ -236,14 +242,18 @@ class Exchange:
             self._audit(self._route.audit, status_of(error), made)
         self._reply(made)
 
-    def abandon(self) -> None:
-        """Give up: the client closed the connection, and what was done for it is not needed."""
+    def abandon(self, error: ServingError | None = None) -> None:
+        """Give up: nobody waits for the answer any more.
+
+        Args:
+            error: why; default: the client closed the connection.
+        """
         if self._identifying is not None:
             self._identifying.cancel()
         if self._prediction is not None:
             self._prediction.cancel()
             self._route.service.forget(self._run)
-            self._close(client_gone())
+            self._close(error or client_gone())
 
     def _settled(self, outcome: Outputs | ServingError) -> None:
         if isinstance(outcome, ServingError):
@@ -328,6 +338,7 @@ def refusal(error: ServingError, request_id: str) -> Reply:
         error_body(error, request_id),
         request_id,
         headers=error_headers(error),
+        error=error,
     )
 
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from canarium_runtime.errors import ServingError
 from canarium_runtime.rest import http
-from canarium_runtime.rest.endpoints import Predictor, peer_of
+from canarium_runtime.rest.endpoints import STREAM, Predictor, peer_of
 from canarium_runtime.rest.exchange import Reply, refusal
 from canarium_runtime.security import Credentials
 
@@ -27,6 +27,10 @@ class Front:
         self._app = app
         self._predictor = predictor
         self._routes = predictor.routes if answers else {}
+        # Like predictions, they find out by themselves who asks.
+        self._streams = {STREAM} | {
+            f"{path}_stream" for path in predictor.routes if path.endswith("/infer")
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one ASGI connection."""
@@ -48,7 +52,10 @@ class Front:
         if protection is None or protection.guard is None:
             return None
         guard = protection.guard
-        if scope["path"] in self._predictor.routes or guard.is_open(scope["method"], scope["path"]):
+        path = scope["path"]
+        if path in self._predictor.routes or guard.is_open(scope["method"], path):
+            return None
+        if path in self._streams:
             return None
         head = http.read_head(scope["headers"])
         peer = peer_of(scope)

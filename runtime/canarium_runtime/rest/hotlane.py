@@ -3,7 +3,7 @@
 Theory of operation. A uvicorn connection looks at what arrives before its parser does. Bytes that begin with the
 request line of a prediction route, and hold a whole, ordinary head, are taken here: the body is gathered, an `Exchange`
 answers, and the response is written. Everything else goes the ordinary way, through uvicorn's parser to the
-application, which has the same routes: other paths and methods, heads that come in pieces, chunked bodies, Expect,
+application, which has the same routes: other paths and methods, heads in pieces, chunked or compressed bodies, Expect,
 Upgrade, HTTP/1.0, a second request behind the first. Both ways drive the same exchanges, so answers, errors and counts
 are the same (tests/integration/runtime/test_doors.py).
 
@@ -156,7 +156,9 @@ class HotLane:
             self.watch()
 
 
-_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te"})
+_UNUSUAL = frozenset(
+    {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer", b"te"}
+)
 
 
 class HotLaneProtocol(HttpToolsProtocol):
@@ -347,6 +349,11 @@ class HotLaneProtocol(HttpToolsProtocol):
             if (abandon := scope.get(ON_LOST)) is not None:
                 abandon()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the protocol of WebSockets, which is told of its end from then on."""
+        self.lane.connections.discard(self)
+        super().handle_websocket_upgrade()
 
     def shutdown(self) -> None:
         """Close, after what is being answered."""

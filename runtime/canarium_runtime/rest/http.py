@@ -12,6 +12,7 @@ from typing import Any
 from starlette.types import Message, Receive, Send
 
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
+from canarium_runtime.rest import bodies
 
 REQUEST_ID = b"x-request-id"
 REVISION = b"x-canarium-revision"
@@ -70,7 +71,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
         elif name == b"x-api-key":
             head.api_key = value
         elif name == b"content-encoding":
-            head.encoding = value
+            head.encoding = value.lower()
         elif name == JSON_BYTES:
             size = _size(value)
             head.json_bytes = -1 if size is None else size
@@ -111,6 +112,12 @@ class BodyReader:
             ServingError: BODY_TOO_LARGE, BODY_TOO_SLOW, CLIENT_GONE or UNSUPPORTED_ENCODING.
         """
         check_head(head, self._max_bytes)
+        body = await self._read_in_time(receive, deadline)
+        if head.encoding in bodies.WINDOWS:
+            return await asyncio.to_thread(bodies.decompress, body, head.encoding, self._max_bytes)
+        return body
+
+    async def _read_in_time(self, receive: Receive, deadline: float) -> bytes:
         task = asyncio.current_task()
         if task is None:
             return await self._read(receive)
@@ -160,10 +167,11 @@ def check_head(head: Head, max_bytes: int) -> None:
     Raises:
         ServingError: UNSUPPORTED_ENCODING, MALFORMED or BODY_TOO_LARGE.
     """
-    if head.encoding and head.encoding.lower() != b"identity":
+    if head.encoding and head.encoding != b"identity" and head.encoding not in bodies.WINDOWS:
+        known = ", ".join(name.decode() for name in bodies.WINDOWS)
         raise ServingError(
             ErrorKind.UNSUPPORTED_ENCODING,
-            "compressed bodies are not supported: send plain JSON",
+            f"Content-Encoding is none that is read here: send the body plain, or as one of {known}",
         )
     if head.json_bytes is not None and head.json_bytes < 0:
         raise invalid(

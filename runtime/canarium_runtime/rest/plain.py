@@ -33,9 +33,9 @@ class PredictCodec:
     def __init__(
         self, spec: ModelSpec, identity: Identity, converter: Converter | None = None
     ) -> None:
-        self._spec = spec
+        self.spec = spec
         self._converter = converter
-        self._datatypes = spec.output_datatypes
+        self.datatypes = spec.output_datatypes
         self._fast = FastReader(spec)
         self._origin = {
             "model_name": identity.model_name,
@@ -55,7 +55,7 @@ class PredictCodec:
         client_id = read_id(document)
         try:
             tensors = self._tensors(document)
-            return Call(validate(self._spec, tensors, None, self._converter), client_id)
+            return Call(validate(self.spec, tensors, None, self._converter), client_id)
         except ServingError as error:
             error.client_id = client_id
             raise
@@ -64,10 +64,9 @@ class PredictCodec:
         self, call: Call, outputs: Outputs, request_id: str, marks: Marks | None = None
     ) -> tuple[bytes, int | None]:
         """Write an answer; see `Codec`."""
-        datatypes = self._datatypes
         document = {
             "outputs": {
-                name: array.tolist() if datatypes[name] in AS_LISTS else _writable(array)
+                name: writable(self.datatypes[name], array)
                 for name, array in zip(call.inputs.outputs, outputs.arrays, strict=True)
             },
             **self._origin,
@@ -91,7 +90,7 @@ class PredictCodec:
 
     def _columns(self, instances: list[Any]) -> dict[str, RawTensor]:
         """Turn rows into one array for each input."""
-        spec = self._spec
+        spec = self.spec
         if type(instances[0]) is not dict:
             if len(spec.inputs) != 1:
                 names = [s.name for s in spec.inputs]
@@ -109,8 +108,10 @@ class PredictCodec:
         return {n: RawTensor(f"instances[*].{n}", [row[n] for row in instances]) for n in names}
 
 
-def _writable(array: Array) -> Any:
-    """What orjson can write: it refuses 0-dimensional and strided arrays."""
+def writable(datatype: str, array: Array) -> Any:
+    """What orjson can write: it refuses some datatypes, and 0-dimensional and strided arrays."""
+    if datatype in AS_LISTS:
+        return array.tolist()
     if array.ndim == 0:
         value = array.item()
         return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,43 +1,25 @@
 """FastAPI's routes: everything but the hot paths, and the document that describes both."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import orjson
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
 
 from canarium_runtime import health, metrics
 from canarium_runtime.errors import ErrorKind, ServingError
-from canarium_runtime.rest import http, schemas
-from canarium_runtime.rest.endpoints import Predictor
+from canarium_runtime.rest import http, repository, schemas, websocket
+from canarium_runtime.rest.endpoints import PREDICT, STREAM, Predictor
 from canarium_runtime.rest.errors import STATUS_OF_KIND
+from canarium_runtime.rest.events import EventStream
 from canarium_runtime.rest.exchange import Route, refusal
+from canarium_runtime.rest.repository import reply
 
-SERVER_NAME = "canarium"
 _NO_SUM = "the metrics of all processes cannot be had just now: they are starting or overloaded"
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": schemas.reference(schemas.ErrorResponse)}
-    for status, text in (
-        (400, "Not JSON, or not the protocol's shape."),
-        (401, "No credentials, or wrong ones; see WWW-Authenticate."),
-        (403, "Good credentials that do not allow this."),
-        (404, "No such model or version."),
-        (413, "The body is too large."),
-        (415, "A compressed or binary body."),
-        (422, "The inputs do not fit the model."),
-        (429, "Too much waits, or this client asks too often; see Retry-After."),
-        (500, "The model failed on this input."),
-        (503, "Loading, warming up or stopping; see Retry-After."),
-        (504, "No answer in time."),
-    )
+_UNHEALTHY: dict[int | str, dict[str, Any]] = {
+    503: {"description": "Not ready, with the reason.", "content": {"application/json": {}}}
 }
-
-
-def reply(document: Mapping[str, Any], status: int = 200) -> Response:
-    """Make a JSON response."""
-    return Response(orjson.dumps(document), status, media_type="application/json")
 
 
 def response(answer: http.Answer) -> Response:
@@ -45,17 +27,6 @@ def response(answer: http.Answer) -> Response:
     made = Response(answer.body, answer.status)
     made.raw_headers.extend([answer.media, *answer.headers])
     return made
-
-
-def _body_of(request: type[Any], answer: type[Any]) -> dict[str, Any]:
-    return {
-        "openapi_extra": {"requestBody": {"required": True, "content": schemas.reference(request)}},
-        "responses": {
-            200: {"description": "Answer.", "content": schemas.reference(answer)},
-            **_REFUSALS,
-        },
-        "response_class": Response,
-    }
 
 
 def make_router(predictor: Predictor, version: str) -> APIRouter:
@@ -67,8 +38,9 @@ def make_router(predictor: Predictor, version: str) -> APIRouter:
     """
     router = APIRouter()
     _add_health(router, predictor)
-    _add_models(router, predictor, version)
+    router.include_router(repository.make_router(predictor, version))
     _add_predictions(router, predictor)
+    _add_streams(router, predictor)
     return router
 
 
@@ -81,8 +53,8 @@ def _add_health(router: APIRouter, predictor: Predictor) -> None:
         """Tell whether the process answers."""
         return reply({"live": True})
 
-    @router.get("/health/ready", tags=["health"])
-    @router.get("/v2/health/ready", tags=["health"])
+    @router.get("/health/ready", tags=["health"], responses=_UNHEALTHY)
+    @router.get("/v2/health/ready", tags=["health"], responses=_UNHEALTHY)
     async def ready() -> Response:
         """Tell whether traffic should be sent here: 503 while loading, warming up and draining."""
         state = service.lifecycle.state.value
@@ -95,14 +67,16 @@ def _add_health(router: APIRouter, predictor: Predictor) -> None:
         }
         return reply(document, 200 if document["ready"] else 503)
 
-    @router.get("/health", tags=["health"])
+    @router.get("/health", tags=["health"], responses=_UNHEALTHY)
     async def report() -> Response:
         """Give each check with its status and reason."""
         problems = {} if predictor.protection is None else predictor.protection.problems()
         healthy, document = predictor.fleet.complete(*health.report(predictor.models, problems))
         return reply(document, 200 if healthy else 503)
 
-    @router.get("/metrics", tags=["health"])
+    @router.get(
+        "/metrics", tags=["health"], response_class=PlainTextResponse, responses=_UNHEALTHY
+    )
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
         text = await predictor.fleet.metrics()
@@ -111,69 +85,62 @@ def _add_health(router: APIRouter, predictor: Predictor) -> None:
         return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
 
-def _add_models(router: APIRouter, predictor: Predictor, version: str) -> None:
-    models = predictor.models
-
-    @router.get("/v2", tags=["v2"])
-    async def server() -> Response:
-        """Server metadata."""
-        extensions = ["binary_tensor_data"]
-        return reply({"name": SERVER_NAME, "version": version, "extensions": extensions})
-
-    @router.get("/v2/models/{name}", tags=["v2"], responses=_REFUSALS)
-    @router.get("/v2/models/{name}/versions/{model_version}", tags=["v2"], responses=_REFUSALS)
-    async def model(name: str, model_version: str | None = None) -> Response:
-        """Model metadata, as the model itself declares it."""
-        service = models.get(name, model_version)
-        spec = service.spec
-        return reply(
-            {
-                "name": name,
-                "versions": models.names()[name],
-                "platform": spec.platform,
-                "inputs": [
-                    {"name": t.name, "datatype": t.datatype, "shape": t.wire_shape}
-                    for t in spec.inputs
-                ],
-                "outputs": [
-                    {"name": t.name, "datatype": t.datatype, "shape": t.wire_shape}
-                    for t in spec.outputs
-                ],
-            }
-        )
-
-    @router.get("/v2/models/{name}/ready", tags=["v2"], responses=_REFUSALS)
-    @router.get(
-        "/v2/models/{name}/versions/{model_version}/ready", tags=["v2"], responses=_REFUSALS
-    )
-    async def model_ready(name: str, model_version: str | None = None) -> Response:
-        """Tell whether the model is ready."""
-        ready = models.get(name, model_version).ready
-        return reply({"name": name, "ready": ready}, 200 if ready else 503)
-
-
 def _add_predictions(router: APIRouter, predictor: Predictor) -> None:
     async def run(route: Route, request: Request) -> Response:
         return response(await predictor.answer(route, request.scope, request.receive))
 
-    predict_route = predictor.routes["/predict"]
+    routes = predictor.routes
 
     @router.post(
-        "/predict", tags=["predict"], **_body_of(schemas.PredictRequest, schemas.PredictResponse)
+        PREDICT,
+        tags=["predict"],
+        **schemas.predicts(schemas.PredictRequest, schemas.PredictResponse),
     )
     async def predict(request: Request) -> Response:
         """Predict from plain JSON."""
-        return await run(predict_route, request)
+        return await run(routes[PREDICT], request)
 
-    v2 = _body_of(schemas.InferRequest, schemas.InferResponse)
+    v2 = schemas.predicts(schemas.InferRequest, schemas.InferResponse)
 
     @router.post("/v2/models/{name}/infer", tags=["v2"], **v2)
     @router.post("/v2/models/{name}/versions/{model_version}/infer", tags=["v2"], **v2)
     async def infer(request: Request, name: str, model_version: str | None = None) -> Response:
         """Predict by the Open Inference Protocol V2."""
-        predictor.models.get(name, model_version)
-        versions = f"/versions/{model_version}" if model_version else ""
-        return await run(predictor.routes[f"/v2/models/{name}{versions}/infer"], request)
+        return await run(predictor.v2_route(name, model_version), request)
+
+    @router.post(
+        "/v1/models/{name}:predict",
+        tags=["v1"],
+        **schemas.predicts(schemas.PredictRequest, schemas.V1Response),
+    )
+    async def v1_predict(request: Request, name: str) -> Response:
+        """Predict by KServe's protocol V1."""
+        predictor.models.get(name)
+        return await run(routes[f"/v1/models/{name}:predict"], request)
+
+
+def _add_streams(router: APIRouter, predictor: Predictor) -> None:
+    routes = predictor.routes
+
+    @router.post(STREAM, tags=["predict"], **schemas.streams(schemas.PredictRequest))
+    async def stream() -> Response:
+        """Predict from plain JSON; the answer comes in pieces, as server-sent events."""
+        return EventStream(predictor, routes[PREDICT])
+
+    v2 = schemas.streams(schemas.InferRequest)
+
+    @router.post("/v2/models/{name}/infer_stream", tags=["v2"], **v2)
+    @router.post("/v2/models/{name}/versions/{model_version}/infer_stream", tags=["v2"], **v2)
+    async def infer_stream(name: str, model_version: str | None = None) -> Response:
+        """Predict by the Open Inference Protocol V2; the answer comes in pieces, as server-sent events."""
+        return EventStream(predictor, predictor.v2_route(name, model_version))
+
+    @router.websocket(STREAM)
+    async def socket(connection: WebSocket) -> None:
+        """Answer many requests over one connection."""
+        idle_seconds = predictor.service.config.stream_idle_timeout.total_seconds()
+        route = routes[PREDICT]
+        await websocket.Session(connection, route, predictor.revision, idle_seconds).run()
 
 
 def add_error_handlers(app: FastAPI, predictor: Predictor) -> None:
@@ -204,10 +171,17 @@ def add_error_handlers(app: FastAPI, predictor: Predictor) -> None:
         return refuse(ServingError(ErrorKind.INTERNAL, "internal error"), request)
 
 
-def openapi_of(app: FastAPI) -> dict[str, Any]:
-    """Make the OpenAPI document, with the bodies that FastAPI does not see."""
+def openapi_of(app: FastAPI, predictor: Predictor) -> dict[str, Any]:
+    """Make the OpenAPI document, with the bodies that FastAPI does not see, and the models that there are."""
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     document.setdefault("components", {}).setdefault("schemas", {}).update(schemas.components())
+    names = predictor.models.names()
+    examples = {"name": list(names), "model_version": next(iter(names.values()))}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if (known := examples.get(parameter["name"])) is not None:
+                    parameter["schema"]["examples"] = known
     return document
