@@ -245,6 +245,8 @@ class ServingSpec(ApiModel):
     """Keep answers, and give equal requests the same one without running the model. Default: off."""
     validation: ValidationSpec = ValidationSpec()
     """Rules for the values of requests, besides the model's datatypes and shapes."""
+    grpc: bool = False
+    """Answer the Open Inference Protocol V2 by gRPC, too: port 8001 of the pods and of the Services, named `grpc`."""
     drain_timeout: Duration = timedelta(seconds=30)
     """How long a pod that is being stopped may finish the requests it has taken."""
     execution: ExecutionSpec = ExecutionSpec()

@@ -1,5 +1,6 @@
 """The makers: a plan goes in, Kubernetes objects come out."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -139,6 +140,36 @@ def test_a_pod_that_has_a_gpu_runs_its_model_there(
     config = config_of(serving=serving)
     assert config.accelerator == expected
     assert (config.gpu_memory_bytes, config.precision) == (2 * 1024**3, "bf16")
+
+
+def test_grpc_is_a_port_more_where_it_is_wanted() -> None:
+    """The server is told, pod and Service have a port named grpc; probes stay with HTTP. Without it: nothing."""
+    with_it, without = children(serving={"grpc": True}), children()
+    assert with_it["ConfigMap"]["data"]["CANARIUM_GRPC_PORT"] == "8001"
+    assert "CANARIUM_GRPC_PORT" not in without["ConfigMap"]["data"]
+    assert with_it["Service"]["spec"]["ports"][1] == {
+        "name": "grpc",
+        "port": 8001,
+        "targetPort": "grpc",
+        "protocol": "TCP",
+        "appProtocol": "kubernetes.io/h2c",
+    }
+    assert [port["name"] for port in without["Service"]["spec"]["ports"]] == ["http"]
+    server = container(serving={"grpc": True})
+    assert [port["name"] for port in server["ports"]] == ["http", "grpc"]
+    assert server["readinessProbe"]["httpGet"]["port"] == "http"
+    assert [port["name"] for port in container()["ports"]] == ["http"]
+
+
+def test_the_services_that_lead_to_pods_have_the_port_too() -> None:
+    """The Service of a model without a gateway, and the preview of a canary."""
+    plan = make_plan(make_spec(serving={"grpc": True}))
+    name = plan.revisions[0].revision.name
+    whole = dataclasses.replace(plan, front=frozenset({name}), preview=name)
+    services = [child for child in desired_children(whole) if child["kind"] == "Service"]
+    assert len(services) == 3
+    for child in services:
+        assert [port["name"] for port in child["spec"]["ports"]] == ["http", "grpc"]
 
 
 def test_a_revision_outlives_its_spec() -> None:

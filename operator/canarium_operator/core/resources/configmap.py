@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from canarium_api import quantity
-from canarium_api.runtime_config import ANSWERS_PORT, RuntimeConfig
+from canarium_api.runtime_config import ANSWERS_PORT, GRPC_PORT, RuntimeConfig
 from canarium_api.v1alpha1 import Accelerator, ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
@@ -75,6 +75,7 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         processes=serving.processes,
         # Whether there is a shadow or not: it must not restart the pods of the revision that it is compared with.
         answers_port=ANSWERS_PORT if serving.processes == 1 else None,
+        grpc_port=GRPC_PORT if serving.grpc else None,
         **cache_settings(serving.cache),
         **securing.secure(serving).settings,
     )

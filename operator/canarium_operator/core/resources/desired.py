@@ -30,20 +30,21 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
     weights = plan.weights or {}
     serving = [planned for planned in plan.revisions if planned.revision.name in weights]
     others = [planned for planned in plan.revisions if planned.revision.name not in weights]
+    grpc = any(planned.revision.serving.grpc for planned in plan.revisions)
     children = [child for planned in serving for child in _of_revision(plan, planned)]
     if plan.router is not None:
         children += router.make_router(plan.ref, plan.router)
     if plan.weights is not None and plan.spec.traffic.gateway is not None:
         children.append(route.make_route(plan, plan.weights))
     if plan.front:
-        children.append(front.make_front(plan.ref, plan.front))
+        children.append(front.make_front(plan.ref, plan.front, grpc=grpc))
     children += [child for planned in others for child in _of_revision(plan, planned)]
     if plan.comparer is not None:
         children += comparer.make_comparer(plan.ref, plan.comparer)
     if plan.jobs is not None:
         children += jobs.make_jobs(plan.ref, plan.jobs)
     if plan.preview is not None:
-        children.append(service.make_preview(plan.ref, plan.preview))
+        children.append(service.make_preview(plan.ref, plan.preview, grpc=grpc))
     if plan.memory is not None:
         # At the end: a rollback must not wait for it, and the status holds the same as long as the object is there.
         children.append(make_memory(plan.ref, plan.memory))

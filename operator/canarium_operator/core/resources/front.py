@@ -14,17 +14,18 @@ from canarium_operator.core.observation import RouteState
 from canarium_operator.core.resources import metadata, service
 
 
-def make_front(ref: ObjectRef, revisions: frozenset[str]) -> Manifest:
+def make_front(ref: ObjectRef, revisions: frozenset[str], *, grpc: bool = False) -> Manifest:
     """Make the Service.
 
     Args:
         ref: the ModelDeployment.
         revisions: who shall get connections; of more than one, all pods there are.
+        grpc: some of the pods answer gRPC, too.
     """
     selector = naming.any_revision_selector(ref)
     if len(revisions) == 1:
         selector = naming.revision_selector(ref, next(iter(revisions)))
-    return service.make(metadata.object_metadata(ref), selector)
+    return service.make(metadata.object_metadata(ref), selector, grpc=grpc)
 
 
 def is_front(child: Manifest) -> bool:

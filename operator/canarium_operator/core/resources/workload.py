@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from canarium_api import GROUP
 from canarium_api.rollout import RolloutSpec
-from canarium_api.runtime_config import HTTP_PORT, TERMINATION_LOG
+from canarium_api.runtime_config import GRPC_PORT, HTTP_PORT, TERMINATION_LOG
 from canarium_api.v1alpha1 import ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
@@ -142,7 +142,7 @@ def _container(
         # Only where there is something: an empty list would be another template, and restart all pods.
         **({"env": environment} if environment else {}),
         "envFrom": [{"configMapRef": {"name": naming.child_name(ref.name, revision.name)}}],
-        "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "ports": _ports(serving),
         "resources": {
             "requests": dict(serving.resources.requests),
             "limits": dict(serving.resources.limits),
@@ -166,6 +166,13 @@ def _container(
         ),
     }
     return {**container, "env": secured.env} if secured.env else container
+
+
+def _ports(serving: ServingSpec) -> list[Manifest]:
+    ports = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
+    if serving.grpc:
+        ports.append({"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"})
+    return ports
 
 
 def scraped(port: int, scheme: str = "http") -> dict[str, str]:
