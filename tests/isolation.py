@@ -27,7 +27,7 @@ HALVES = {
             "canarium_runtime.backends.chain",
             "canarium_runtime.caching",
         ],
-        ["redis", "sqlalchemy", "kopf", "kubernetes", "torch", "prometheus_api_client"],
+        ["redis", "sqlalchemy", "grpc", "kopf", "kubernetes", "torch", "prometheus_api_client"],
     ),
 }
 PROBE = """

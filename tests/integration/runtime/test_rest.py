@@ -162,10 +162,10 @@ async def test_only_wanted_outputs_are_given() -> None:
         pytest.param(
             "POST",
             INFER,
-            {"json": ROW, "headers": {"content-encoding": "gzip"}},
+            {"json": ROW, "headers": {"content-encoding": "br"}},
             415,
             "unsupported_encoding",
-            "compressed",
+            "Content-Encoding",
             "invalid",
             id="compressed",
         ),
