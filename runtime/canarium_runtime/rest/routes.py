@@ -74,9 +74,7 @@ def _add_health(router: APIRouter, predictor: Predictor) -> None:
         healthy, document = predictor.fleet.complete(*health.report(predictor.models, problems))
         return reply(document, 200 if healthy else 503)
 
-    @router.get(
-        "/metrics", tags=["health"], response_class=PlainTextResponse, responses=_UNHEALTHY
-    )
+    @router.get("/metrics", tags=["health"], response_class=PlainTextResponse, responses=_UNHEALTHY)
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
         text = await predictor.fleet.metrics()

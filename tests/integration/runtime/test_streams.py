@@ -346,8 +346,3 @@ async def test_a_server_that_leaves_answers_what_is_under_way_and_closes() -> No
             await _receive(socket)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
-        assert w.models.primary.lifecycle.listeners == [
-            listener
-            for listener in w.models.primary.lifecycle.listeners
-            if "Session" not in repr(listener)
-        ]
