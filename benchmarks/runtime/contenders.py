@@ -58,7 +58,7 @@ FEATURE_SETTINGS: dict[str, str] = {
     "CANARIUM_API_KEYS_PATH": "{folder}/api-keys",
     "CANARIUM_RATE_LIMIT": "1000000",
     "CANARIUM_RATE_LIMIT_BURST": "1000000",
-    "CANARIUM_VALIDATION": "strict",
+    "CANARIUM_VALIDATION": '{"level":"strict","inputs":[{"name":"x","each":{"min":-1000,"max":1000}}]}',
     "CANARIUM_AUDIT_SINK": "File",
     "CANARIUM_AUDIT_FILE": "{folder}/audit.jsonl",
     "CANARIUM_CACHE_MEMORY_BYTES": "32768",

@@ -9,10 +9,10 @@ CPU time: the clock on the wall also counts waits for the interpreter lock and f
 machine is, and would keep a small model in its thread just because it is there.
 """
 
-ENTER_SECONDS = 0.0003
+ENTER_SECONDS = 0.001
 """Below this mean run time batches move to the loop."""
-LEAVE_SECONDS = 0.001
-"""Above this mean run time they move to a thread. One run of 10 ms is enough to get there from zero."""
+LEAVE_SECONDS = 0.0025
+"""Above this mean run time they move to a thread. One run of 25 ms is enough to get there from zero."""
 _WEIGHT = 0.1
 
 

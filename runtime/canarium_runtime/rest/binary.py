@@ -2,12 +2,15 @@
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from canarium_runtime.backends.base import DTYPES, Array
 from canarium_runtime.errors import ErrorKind, invalid
+from canarium_runtime.validation import ValidatedInputs
 
 _LENGTH = struct.Struct("<I")
 
@@ -80,7 +83,85 @@ def read(data: memoryview, datatype: str, shape: tuple[int, ...], field: str) ->
             raise invalid(field, "bytes of 0 and 1 (BOOL)", "another byte")
     elif dtype.byteorder == ">":  # pragma: no cover - no such machine here
         return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
-    return np.frombuffer(data, dtype).reshape(shape)
+    array = np.frombuffer(data, dtype)
+    # What lies at an odd address is slow at best, and not taken by every library.
+    return (array if array.flags.aligned else array.copy()).reshape(shape)
+
+
+class Frames:
+    """Heads of binary requests that came before, and where the tensors are behind them.
+
+    A client's requests mostly have the same JSON and other bytes behind it. What the JSON says is then known, and what
+    is left to check is the number of bytes. Not for BYTES and BOOL, whose bytes are checked one by one.
+    """
+
+    def __init__(self) -> None:
+        self._frames: dict[bytes, _Frame] = {}
+
+    def read(self, body: bytes, json_bytes: int) -> tuple[ValidatedInputs, Sequence[str]] | None:
+        """Read a request whose head is known: the inputs, and the outputs that are wanted as binary data."""
+        frame = self._frames.get(body[:json_bytes])
+        if frame is None or len(body) != frame.size:
+            return None
+        arrays: dict[str, Array] = {}
+        for name, dtype, count, offset, shape in frame.tensors:
+            array = np.frombuffer(body, dtype, count, offset)
+            arrays[name] = (array if array.flags.aligned else array.copy()).reshape(shape)
+        known = frame.inputs
+        return ValidatedInputs(arrays, known.rows, known.key, known.outputs), frame.as_binary
+
+    def remember(
+        self,
+        body: bytes,
+        json_bytes: int,
+        sent: Sequence[str],
+        inputs: ValidatedInputs,
+        as_binary: Sequence[str],
+    ) -> None:
+        """Note a request that was read the careful way.
+
+        Args:
+            body: all of it.
+            json_bytes: how much of it is JSON.
+            sent: names of the inputs in the order of their bytes.
+            inputs: what was read.
+            as_binary: outputs that are wanted as binary data.
+        """
+        tensors: list[_Place] = []
+        offset = json_bytes
+        for name in sent:
+            array = inputs.arrays[name]
+            if array.dtype.kind in "Ob":
+                return
+            tensors.append((name, array.dtype, array.size, offset, array.shape))
+            offset += array.nbytes
+        if offset != len(body) or json_bytes > _MAX_HEAD_BYTES:
+            return  # some came as JSON, or it is not worth the memory
+        if len(self._frames) >= _MAX_FRAMES:
+            self._frames.clear()
+        ordered = [t for name in inputs.arrays for t in tensors if t[0] == name]
+        rest = ValidatedInputs({}, inputs.rows, inputs.key, inputs.outputs)
+        self._frames[body[:json_bytes]] = _Frame(offset, ordered, rest, as_binary)
+
+
+_Place = tuple[str, "np.dtype[Any]", int, int, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What a head says."""
+
+    size: int
+    """Of the whole body."""
+    tensors: Sequence[_Place]
+    """Name, datatype, count, place in the body and shape of each input, in the model's order."""
+    inputs: ValidatedInputs
+    """Those of the request that it was read with, without its arrays: the rest holds for others too."""
+    as_binary: Sequence[str]
+
+
+_MAX_FRAMES = 64
+_MAX_HEAD_BYTES = 4096
 
 
 def _strings(data: memoryview, count: int, field: str) -> Iterator[str]:

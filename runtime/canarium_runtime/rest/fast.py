@@ -44,6 +44,7 @@ _NOT_COMMON = (
 """What the parser and its elements raise for anything unexpected."""
 _PLAIN_DIMENSIONS = 2
 _MAX_FRAMES = 64
+_MAX_FRAME_BYTES = 4096
 _SAFE_SQUARES = 1e75
 """Numbers whose squares add up to less fit 32-bit floats, by far."""
 
@@ -163,6 +164,8 @@ class FastReader:
         start = body.find(b"[", body.find(b'"data"'))
         end = body.find(b"]", start) + 1
         prefix, suffix = body[:start], body[end:]
+        if len(prefix) + len(suffix) > _MAX_FRAME_BYTES:
+            return
         document: Any = self._parser.parse(b"%b[]%b" % (prefix, suffix))
         if len(document["inputs"][0]["data"]) == 0:
             if len(self._frames) >= _MAX_FRAMES:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from canarium_runtime.backends.base import DTYPES, ModelSpec
+from canarium_runtime.backends.base import DTYPES, Array, ModelSpec
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest import binary
@@ -45,6 +45,9 @@ class V2Codec:
         self._converter = converter
         self._inputs = {s.name: s for s in spec.inputs}
         self._fast = FastReader(spec)
+        self._frames = binary.Frames()
+        self._binary_texts: dict[Any, bytes] = {}
+        """What stands behind the id in answers that are all binary, by outputs and shapes."""
         self._begin = b'{"model_name":%b,"model_version":%b,"id":' % (
             orjson.dumps(identity.model_name),
             orjson.dumps(identity.model_version),
@@ -71,16 +74,21 @@ class V2Codec:
                 raise malformed(
                     "Inference-Header-Content-Length", f"at most {len(body)}", json_bytes
                 )
+            known = self._frames.read(body, json_bytes)
+            if known is not None:
+                return Call(known[0], None, known[1])
             tail = binary.Tail(memoryview(body)[json_bytes:])
-            body = body[:json_bytes]
-        document = load_object(body)
+        document = load_object(body if json_bytes is None else body[:json_bytes])
         client_id = read_id(document)
         try:
             tensors = self._tensors(document.get("inputs"), tail)
             if tail is not None:
                 tail.check_end()
             names, as_binary = self._outputs(document)
-            return Call(validate(self._spec, tensors, names, self._converter), client_id, as_binary)
+            inputs = validate(self._spec, tensors, names, self._converter)
+            if json_bytes is not None and client_id is None:
+                self._frames.remember(body, json_bytes, list(tensors), inputs, as_binary)
+            return Call(inputs, client_id, as_binary)
         except ServingError as error:
             error.client_id = client_id
             raise
@@ -102,9 +110,12 @@ class V2Codec:
                 rows = outputs.run.texts[self] = self._row_texts(call.inputs.outputs, outputs.run)
             if rows:
                 return begin + rows[outputs.start], None
+        arrays = outputs.arrays
+        if len(call.binary) == len(arrays):
+            return self._all_binary(begin, call.inputs.outputs, arrays)
         pieces = [begin, b',"outputs":[']
         blobs: list[bytes] = []
-        for name, array in zip(call.inputs.outputs, outputs.arrays, strict=True):
+        for name, array in zip(call.inputs.outputs, arrays, strict=True):
             datatype, head = self._heads[name]
             pieces += (head, _shape_text(array.shape))
             if name in call.binary:
@@ -122,6 +133,28 @@ class V2Codec:
             return b"".join(pieces), None
         document = b"".join(pieces)
         return b"".join((document, *blobs)), len(document)
+
+    def _all_binary(
+        self, begin: bytes, names: Sequence[str], arrays: Sequence[Array]
+    ) -> tuple[bytes, int]:
+        """Write an answer whose outputs are all binary; the text around them is made once for each shape."""
+        blobs = [
+            binary.write(self._heads[name][0], array)
+            for name, array in zip(names, arrays, strict=True)
+        ]
+        key = (tuple(names), *[a.shape for a in arrays], *map(len, blobs))
+        text = self._binary_texts.get(key)
+        if text is None:
+            outputs = [
+                b'%b%b],"parameters":{"binary_data_size":%d}}'
+                % (self._heads[name][1], _shape_text(array.shape), len(blob))
+                for name, array, blob in zip(names, arrays, blobs, strict=True)
+            ]
+            text = b',"outputs":[%b]}' % b",".join(outputs)
+            if len(self._binary_texts) >= _MAX_BINARY_TEXTS:
+                self._binary_texts.clear()
+            self._binary_texts[key] = text
+        return b"".join((begin, text, *blobs)), len(begin) + len(text)
 
     def _row_texts(self, names: Sequence[str], run: Run) -> list[bytes]:
         """Write the outputs of each row of a run; empty where that is not simply done."""
@@ -211,6 +244,7 @@ def _shape_text(shape: tuple[int, ...]) -> bytes:
 
 
 _MATRIX = 2
+_MAX_BINARY_TEXTS = 256
 _MAX_SHARED_NUMBERS = 4096
 """Above it writing all rows at once saves nothing, and would keep the event loop."""
 

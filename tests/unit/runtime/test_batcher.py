@@ -275,8 +275,8 @@ async def test_a_model_without_batch_axis_runs_alone(make_batcher: MakeBatcher) 
     [
         pytest.param([], False, id="unknown: in a thread"),
         pytest.param([0.0001], True, id="quick: on the loop"),
-        pytest.param([0.0005], False, id="between the bounds: stays in the thread"),
-        pytest.param([0.0001, *[0.0009] * 50], True, id="between the bounds: stays on the loop"),
+        pytest.param([0.0015], False, id="between the bounds: stays in the thread"),
+        pytest.param([0.0001, *[0.002] * 50], True, id="between the bounds: stays on the loop"),
         pytest.param([0.0001, 0.05], False, id="one long run is enough to leave"),
         pytest.param([0.05, *[0.0001] * 60], True, id="comes back after many quick ones"),
     ],

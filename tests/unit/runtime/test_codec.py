@@ -336,3 +336,86 @@ def test_brain_floats_are_written_as_numbers() -> None:
         outputs = orjson.loads(text)["outputs"]
         written = outputs["y"] if isinstance(outputs, dict) else outputs[0]["data"]
         assert written == [1.5, -0.25, None]
+
+
+def binary_request(rows: Any, *, want_binary: bool = True, **more: Any) -> tuple[bytes, int]:
+    """A V2 request for ONE with binary data: the body and how much of it is JSON."""
+    blob = np.asarray(rows, "<f4").tobytes()
+    shape = list(np.shape(rows))
+    tensor_ = {"name": "x", "shape": shape, "datatype": "FP32"}
+    tensor_["parameters"] = {"binary_data_size": len(blob)}
+    document = {"inputs": [tensor_], "parameters": {"binary_data_output": want_binary}, **more}
+    head = orjson.dumps(document)
+    return head + blob, len(head)
+
+
+def test_a_binary_request_is_read_alike_the_second_time() -> None:
+    """What its head says is remembered; its numbers are not."""
+    codec = V2Codec(ONE, IDENTITY)
+    first = codec.decode(*binary_request([[1, 2]]))
+    second = codec.decode(*binary_request([[3, 4]]))
+    assert len(codec._frames._frames) == 1
+    assert first.inputs.arrays["x"].tolist() == [[1, 2]]
+    assert second.inputs.arrays["x"].tolist() == [[3, 4]]
+    assert (second.inputs.rows, second.inputs.key) == (first.inputs.rows, first.inputs.key)
+    assert list(second.binary) == list(first.binary) == ["y"]
+
+
+@pytest.mark.parametrize("cut", [-1, -4, 1])
+def test_a_known_head_with_other_bytes_is_read_the_careful_way(cut: int) -> None:
+    """Too few or too many: refused, as without the memory."""
+    codec = V2Codec(ONE, IDENTITY)
+    body, size = binary_request([[1, 2]])
+    codec.decode(body, size)
+    with pytest.raises(ServingError) as caught:
+        codec.decode(body[:cut] if cut < 0 else body + b"x", size)
+    assert caught.value.kind is ErrorKind.MALFORMED
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """In number and in bytes: a client cannot fill the memory with heads."""
+    codec = V2Codec(ONE, IDENTITY)
+    for number in range(200):
+        codec.decode(*binary_request([[1, 2]], extra=str(number)))
+        codec.decode(
+            b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]%b}'
+            % (b" " * number),
+            None,
+        )
+    assert len(codec._frames._frames) <= 64
+    assert len(codec._fast._frames) <= 64
+    for padding in (5000, 6000):
+        codec = V2Codec(ONE, IDENTITY)
+        codec.decode(*binary_request([[1, 2]], extra="x" * padding))
+        codec.decode(
+            b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]%b}'
+            % (b" " * padding),
+            None,
+        )
+        assert (len(codec._frames._frames), len(codec._fast._frames)) == (0, 0)
+
+
+def test_a_binary_answer_says_how_long_each_output_is() -> None:
+    """JSON first, then the bytes in its order; BYTES with their lengths."""
+    codec = V2Codec(SPEC, IDENTITY)
+    for _ in range(2):
+        body, size = codec.encode(
+            call_for(SPEC.output_names, SPEC.output_names), Outputs(Run(ARRAYS)), "id1"
+        )
+        assert size is not None
+        document = orjson.loads(body[:size])
+        sizes = [o["parameters"]["binary_data_size"] for o in document["outputs"]]
+        assert (document["id"], sizes, sum(sizes)) == ("id1", [8, 10, 16], len(body) - size)
+        assert body[size + 8 : size + 18] == b"\x01\0\0\0a\x01\0\0\0b"
+        assert np.frombuffer(body[size + 18 :], "<f4").tolist() == [0, 2, 1, 3]
+
+
+def test_binary_and_json_outputs_can_be_mixed() -> None:
+    """Each as it was asked for."""
+    codec = V2Codec(SPEC, IDENTITY)
+    body, size = codec.encode(call_for(SPEC.output_names, ["y"]), Outputs(Run(ARRAYS)), "id1")
+    assert size is not None
+    first, second, third = orjson.loads(body[:size])["outputs"]
+    assert (first["parameters"], second["data"]) == ({"binary_data_size": 8}, ["a", "b"])
+    assert third["data"] == [0.0, 2.0, 1.0, 3.0]
+    assert len(body) == size + 8
