@@ -2,7 +2,7 @@
 
 import asyncio
 
-from starlette.types import Receive, Scope
+from starlette.types import Receive, Scope, Send
 
 from canarium_runtime.fleet import Fleet
 from canarium_runtime.models import Models
@@ -127,3 +127,21 @@ def peer_of(scope: Scope) -> Peer:
     """Who is at the other end of an ASGI connection."""
     client = scope.get("client")
     return Peer(client[0] if client else "", scope.get(CERTIFICATE, ""))
+
+
+class Answering:
+    """A prediction route as an ASGI application.
+
+    Args:
+        predictor: answers.
+        route: the model and the protocol.
+    """
+
+    def __init__(self, predictor: Predictor, route: Route) -> None:
+        self._predictor = predictor
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        answer = await self._predictor.answer(self._route, scope, receive)
+        await http.send_answer(send, answer)
