@@ -218,7 +218,9 @@ def _command(
         "CANARIUM_PORT": str(port),
         "CANARIUM_TERMINATION_LOG": str(folder / "termination-log"),
     }
-    settings = {n: value.format(folder=folder) for n, value in contender.settings.items()}
+    settings = {
+        name: value.replace("{folder}", str(folder)) for name, value in contender.settings.items()
+    }
     return [python, "-m", "canarium_runtime"], env | settings
 
 
