@@ -122,6 +122,8 @@ finer than its bucket."""
 BATCH_SIZE_BUCKETS: Final = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 """Rows."""
 
+TRACE_SPANS_DROPPED_TOTAL: Final = "ml_trace_spans_dropped_total"
+
 SHADOW_PAIRS_TOTAL: Final = "ml_shadow_pairs_total"
 SHADOW_MISMATCHES_TOTAL: Final = "ml_shadow_mismatches_total"
 SHADOW_MISMATCHED_PAIRS_TOTAL: Final = "ml_shadow_mismatched_pairs_total"

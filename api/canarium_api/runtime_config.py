@@ -217,6 +217,10 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
     """Most that the table of answers holds, those of all servers together."""
     cache_timeout: Duration = timedelta(milliseconds=50)
     """Longest time that a request waits for Redis, and again for the database, before it goes on without."""
+    tracing_endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s/@]+(/\S*)?$")
+    """Collector of traces, by OTLP over HTTP: `http://HOST:4318`, or the whole URL. Default: nothing is traced."""
+    tracing_ratio: float = Field(default=0.01, ge=0, le=1)
+    """Part of the requests without a `traceparent` that is traced; with one, its own flag decides."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severity that is logged."""
 

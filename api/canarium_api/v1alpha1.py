@@ -24,6 +24,7 @@ from canarium_api.patterns import MODEL_URI_PATTERN
 from canarium_api.quantity import Quantity
 from canarium_api.rollout import DEFAULT_STEPS, RolloutSpec
 from canarium_api.security import AuditSpec, RateLimitSpec, SecuritySpec
+from canarium_api.tracing import TracingSpec
 
 OpaqueObject = Annotated[
     dict[str, Any],
@@ -277,6 +278,9 @@ class ServingSpec(ApiModel):
     """How often each client may ask. Default: as often as it likes."""
     audit: AuditSpec | None = None
     """A record of each prediction. Default: none is made."""
+
+    tracing: TracingSpec | None = None
+    """Traces of requests. Default: none are made."""
 
     @property
     def speaks_tls(self) -> bool:

@@ -10,11 +10,13 @@ is being loaded wait for it. Loading and unloading happen in threads: other mode
 """
 
 import asyncio
+import importlib.util
 import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from canarium_api.runtime_config import FallbackEntry, RuntimeConfig
 from canarium_runtime import loader
@@ -31,7 +33,11 @@ from canarium_runtime.fallback.sources import (
 from canarium_runtime.lifecycle import Event, ModelState
 from canarium_runtime.metrics import Metrics, render
 from canarium_runtime.service import InferenceService
+from canarium_runtime.tracing.trace import Tracer
 from canarium_runtime.validation import ValidatedInputs
+
+if TYPE_CHECKING:
+    from canarium_runtime.tracing.spans import SpanWriter
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +98,7 @@ class Models:
                 service.on_demand = lambda key=(entry.name, entry.version): self._fetch(key)
         self.primary.fallbacks = [self._fallback(entry) for entry in config.fallbacks]
         self._loading: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._spans: SpanWriter | None = None
 
     def __iter__(self) -> Iterator[InferenceService]:
         return iter(self._services.values())
@@ -138,10 +145,27 @@ class Models:
             LoadError: the first model cannot be served.
             Stopped: loading was given up.
         """
+        if self.config.tracing_endpoint is not None:
+            await self._begin_tracing()
         await self._load(self.config, self.primary, self.stop)
         for key, service in self._services.items():
             if service is not self.primary and service.on_demand is None:
                 self._fetch(key)
+
+    async def _begin_tracing(self) -> None:
+        if importlib.util.find_spec("opentelemetry.sdk") is None:
+            text = "tracing needs OpenTelemetry: use a runtime image with the extra `tracing`"
+            raise LoadError("InvalidConfig", text, permanent=True)
+        # In a thread, as importing the SDK takes a moment and liveness is asked already.
+        self.trace_with(await asyncio.to_thread(_make_writer, self.config))
+
+    def trace_with(self, spans: "SpanWriter") -> None:
+        """Trace requests from now on."""
+        self._spans = spans
+        self.primary.metrics.more.append(spans.families)
+        tracer = Tracer(self.config.tracing_ratio, spans)
+        for service in self:
+            service.tracer = tracer
 
     async def load(self, name: str, version: str | None = None) -> None:
         """Load a model that is not loaded.
@@ -211,6 +235,8 @@ class Models:
             service.close()
         for service in self:
             await service.close_stages()
+        if self._spans is not None:
+            await self._spans.close()
 
     def _fetch(self, key: tuple[str, str]) -> asyncio.Task[None]:
         """Begin to load a model, unless that goes on already."""
@@ -260,6 +286,12 @@ class Models:
                 },
             )
             await oldest.unload("it made room for another; it is loaded again when somebody asks")
+
+
+def _make_writer(config: RuntimeConfig) -> "SpanWriter":
+    from canarium_runtime.tracing.spans import make_writer
+
+    return make_writer(config)
 
 
 def _make_service(config: RuntimeConfig, label: str) -> InferenceService:

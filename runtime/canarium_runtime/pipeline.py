@@ -60,7 +60,7 @@ class Pipeline:
         """Begin to get an answer from the model, or from who stands in for it."""
         if self.chain is not None:
             return self.chain.run(prediction, inputs, done)
-        ticket = self._submit(inputs, prediction.deadline, done)
+        ticket = self._submit(inputs, prediction.deadline, done, prediction)
         return lambda: self._cancel(ticket)
 
 
@@ -94,10 +94,15 @@ class _Cached:
         """Look into the memory, and go on."""
         found = self._cache.get(self._key)
         if found is not None:
+            self._note("hit")
             self._done(Outputs(Run(found)))
         else:
             self._follow()
         return self._give_up
+
+    def _note(self, how: str) -> None:
+        if self._prediction.trace is not None:
+            self._prediction.trace.cache = how
 
     def _give_up(self) -> None:
         if self._task is not None:
@@ -114,6 +119,7 @@ class _Cached:
         """Join an equal request, or be the one that others join."""
         if self._cache.flights.join(self._key, self._landed):
             self._joins = True
+            self._note("joined")
             self._pipeline.joined.add(self._expired, self._prediction.deadline)
             return
         self._leads = True
@@ -147,6 +153,7 @@ class _Cached:
         found = await self._cache.get_below(self._key)
         self._task = None
         if found is not None:
+            self._note("hit")
             outputs = Outputs(Run(found))
             self._land(outputs)
             self._done(outputs)
@@ -157,6 +164,7 @@ class _Cached:
             self._done(error)
 
     def _compute(self) -> None:
+        self._note("miss")
         try:
             self._cancel = self._pipeline.compute(self._prediction, self._inputs, self._answered)
         except ServingError:

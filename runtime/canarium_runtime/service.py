@@ -24,7 +24,7 @@ from canarium_api.runtime_config import RuntimeConfig
 from canarium_runtime import validation, warmup
 from canarium_runtime.audit.records import model_fragment
 from canarium_runtime.backends.base import Backend, ModelSpec
-from canarium_runtime.batching.batcher import Batcher, Done, Request
+from canarium_runtime.batching.batcher import Asker, Batcher, Done, Request
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.batching.policy import NORMAL
 from canarium_runtime.caching import ResponseCache, exposition, make_cache
@@ -39,6 +39,7 @@ from canarium_runtime.pipeline import Cancel, Pipeline
 from canarium_runtime.resilience.breaker import BreakerPolicy
 from canarium_runtime.rules.ruleset import Rules
 from canarium_runtime.shadow.answers import AnswerLog
+from canarium_runtime.tracing.trace import Tracer
 from canarium_runtime.version import server_version
 
 _log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Prediction(Request):
         patience: seconds that its client waits.
     """
 
-    __slots__ = ("_give_up", "_open", "_service", "admitted_at", "marks", "request_id")
+    __slots__ = ("_give_up", "_open", "_service", "admitted_at", "marks")
 
     def __init__(self, service: "InferenceService", request_id: str, patience: float) -> None:
         self.admitted_at = now = time.monotonic()
@@ -89,6 +90,7 @@ class Prediction(Request):
         self._open = True
         self._give_up: Cancel | None = None
         self.priority = NORMAL
+        self.trace = None
         self.taken = self.rows_done = 0
         self.waiting = False
         self.pieces = None
@@ -109,6 +111,8 @@ class Prediction(Request):
         inputs, notes = service.rules.apply(inputs)
         if notes:
             self.mark("warnings", warnings_of(notes))
+        if self.trace is not None:
+            self.trace.rows = inputs.rows
         if service.pipeline is None:
             self.inputs = inputs.arrays
             self.key = inputs.key
@@ -143,6 +147,9 @@ class Prediction(Request):
             self._give_up = None
             self.done = _nobody
             self._service.leave(error, self.age(), self.marks)
+            if self.trace is not None:
+                stood_in = "" if self.marks is None else self.marks.get(FALLBACK, "")
+                self.trace.end(error, stood_in, time.monotonic())
 
 
 def _nobody(_: Outputs | ServingError) -> None:
@@ -185,6 +192,8 @@ class InferenceService:
         """Gives the cache whose levels this model uses too; None: it has levels of its own."""
         self.pipeline: Pipeline | None = None
         """Stages before the queue; None: there are none."""
+        self.tracer: Tracer | None = None
+        """Decides which requests are traced; None: none is."""
         self.answering = False
         """Whether requests can be run at once."""
         self.leaving = False
@@ -427,18 +436,37 @@ class InferenceService:
             self.metrics.duration.observe(seconds)
             self.metrics.failed_seconds += seconds
 
-    def submit(self, inputs: validation.ValidatedInputs, deadline: float, done: Done) -> Request:
+    def submit(
+        self,
+        inputs: validation.ValidatedInputs,
+        deadline: float,
+        done: Done,
+        asker: Asker | None = None,
+    ) -> Request:
         """Queue validated inputs for a stage that may ask more than once for one prediction."""
         if self._batcher is None:
             raise self._not_answering()
         # Without batching, a request is one indivisible row to the queue, whatever its shape.
+        rows = inputs.rows if self._batching else 1
+        if asker is None:
+            return self._batcher.submit(
+                inputs.arrays,
+                rows=rows,
+                key=inputs.key,
+                outputs=inputs.outputs,
+                deadline=deadline,
+                done=done,
+            )
         return self._batcher.submit(
             inputs.arrays,
-            rows=inputs.rows if self._batching else 1,
+            rows=rows,
             key=inputs.key,
             outputs=inputs.outputs,
             deadline=deadline,
             done=done,
+            priority=asker.priority,
+            request_id=asker.request_id,
+            trace=asker.trace,
         )
 
     def enqueue(self, prediction: Prediction, rows: int) -> None:

@@ -29,10 +29,13 @@ from canarium_runtime.batching.policy import (
     WaitUntil,
 )
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
+from canarium_runtime.tracing.trace import BatchRun, Trace
 
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.1
 """How often deadlines are looked at; a 504 may be this late."""
+_LOGGED_IDS = 16
+"""Requests of a batch that a log line names."""
 
 
 class BatchObserver(Protocol):
@@ -51,6 +54,17 @@ Done = Callable[[Outputs | ServingError], None]
 """Is called once, on the event loop, with the wanted outputs or the failure."""
 
 
+class Asker(Protocol):
+    """The request that inputs came with."""
+
+    request_id: str
+    """For logs."""
+    priority: int
+    """HIGH, NORMAL or LOW of `policy`."""
+    trace: Trace | None
+    """Where its way is noted; None: it is not sampled."""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Request(Item):
     """One request in the batcher, until it is settled or cancelled."""
@@ -58,6 +72,8 @@ class Request(Item):
     inputs: merge.Inputs
     outputs: Sequence[str]
     done: Done
+    request_id: str = ""
+    trace: Trace | None = None
     pieces: dict[int, Outputs] | None = None
     """Results by first row, for a request that runs in several parts."""
     rows_done: int = 0
@@ -74,6 +90,8 @@ class _Result:
 
     outcomes: Sequence[_Outcome]
     """For each part."""
+    started_at: float
+    """Instant of `time.monotonic()`."""
     seconds: float
     """How long it took."""
     blocked_seconds: float
@@ -140,6 +158,8 @@ class Batcher:
         deadline: float,
         done: Done,
         priority: int = NORMAL,
+        request_id: str = "",
+        trace: Trace | None = None,
     ) -> Request:
         """Take one request, to be run together with others where that fits.
 
@@ -154,6 +174,8 @@ class Batcher:
             done: gets the wanted outputs, in that order, or a ServingError: DEADLINE, MODEL_FAILED, STOPPING or
                 INTERNAL. Never called before this function has returned, nor after `cancel`.
             priority: HIGH, NORMAL or LOW of `policy`.
+            request_id: for logs.
+            trace: takes when it was queued and run; None: that is not noted.
 
         Returns:
             What to give to `cancel`.
@@ -169,6 +191,8 @@ class Batcher:
             inputs=inputs,
             outputs=outputs,
             done=done,
+            request_id=request_id,
+            trace=trace,
         )
         self.take(request)
         return request
@@ -179,6 +203,8 @@ class Batcher:
         if refused is not None:
             raise _refusal(refused)
         self._requests[request] = None
+        if request.trace is not None:
+            request.trace.queued_at = request.arrived_at
         if not self._pump_scheduled and self._has_room():
             # At the end of this turn of the loop: requests whose bytes came together then run together.
             self._pump_scheduled = True
@@ -262,15 +288,28 @@ class Batcher:
         future.add_done_callback(done)
 
     def _crashed(self, batch: _Batch, error: BaseException) -> None:
-        _log.error("running a batch failed in this server itself", exc_info=error)
+        items = [part.item for part in batch.parts[:_LOGGED_IDS]]
+        _log.error(
+            "running a batch failed in this server itself",
+            extra={
+                "request_ids": [item.request_id for item in items],
+                "trace_ids": [item.trace.id for item in items if item.trace is not None],
+            },
+            exc_info=error,
+        )
         for part in batch.parts:
             self._settle(part.item, ServingError(ErrorKind.INTERNAL, "internal error"))
 
     def _finish(self, batch: _Batch, result: _Result) -> None:
         self.placement.observe(result.blocked_seconds)
         self._observer.batch_ran(batch.rows, result.seconds)
+        run: BatchRun | None = None
         for part, outcome in zip(batch.parts, result.outcomes, strict=True):
             request = part.item
+            if request.trace is not None:
+                run = request.trace.ran(
+                    run, batch.rows, len(batch.parts), result.started_at, result.seconds
+                )
             if request not in self._requests:
                 continue
             if isinstance(outcome, BackendError):
@@ -302,7 +341,10 @@ class Batcher:
             request.done(outcome)
         except Exception:  # noqa: BLE001 - logged
             # One caller's mistake must not keep the others of its batch from their answers.
-            _log.exception("handing a result over failed")
+            extra = {"request_id": request.request_id}
+            if request.trace is not None:
+                extra["trace_id"] = request.trace.id
+            _log.exception("handing a result over failed", extra=extra)
 
     def _expire(self) -> None:
         """Answer those whose deadline has come, in the queue and in a run."""
@@ -336,7 +378,7 @@ def _failure_of(error: BackendError) -> ServingError:
 
 def _execute(backend: Backend, batch: _Batch) -> _Result:
     """Run a batch. In a worker thread or, a small model, on the event loop."""
-    started, cpu_started = time.perf_counter(), time.thread_time()
+    started, cpu_started = time.monotonic(), time.thread_time()
     try:
         outcomes = _run(backend, batch.parts)
     except BackendError as error:
@@ -346,8 +388,8 @@ def _execute(backend: Backend, batch: _Batch) -> _Result:
             else [_run_alone(backend, part) for part in batch.parts]
         )
     cpu_seconds = time.thread_time() - cpu_started
-    seconds = time.perf_counter() - started
-    return _Result(outcomes, seconds, cpu_seconds if backend.compute_bound else seconds)
+    seconds = time.monotonic() - started
+    return _Result(outcomes, started, seconds, cpu_seconds if backend.compute_bound else seconds)
 
 
 def _run(backend: Backend, parts: Sequence[_Part]) -> Sequence[_Outcome]:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from canarium_runtime.batching.batcher import Done
+from canarium_runtime.batching.batcher import Asker, Done
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.fallback.sources import Cancel, Fallback
@@ -29,7 +29,7 @@ FALLBACK = "fallback"
 """The mark of an answer that somebody else than the model gave."""
 
 
-class Marked(Protocol):
+class Marked(Asker, Protocol):
     """What the chain knows of a request."""
 
     deadline: float
@@ -42,7 +42,7 @@ class Marked(Protocol):
         ...
 
 
-Submit = Callable[[ValidatedInputs, float, Done], Any]
+Submit = Callable[[ValidatedInputs, float, Done, Asker], Any]
 _STANDS_IN = frozenset(
     {
         ErrorKind.MODEL_FAILED,
@@ -147,7 +147,7 @@ class _Attempt:
             deadline = min(deadline, time.monotonic() + chain._timeout_seconds)
 
         def ask(done: Done) -> Cancel:
-            ticket = chain._submit(self._inputs, deadline, done)
+            ticket = chain._submit(self._inputs, deadline, done, self._prediction)
             return lambda: chain._cancel(ticket)
 
         self._ask(chain.breaker, "the model", ask, 0, None)

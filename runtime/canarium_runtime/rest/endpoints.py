@@ -44,17 +44,19 @@ class Predictor:
         config = models.config
         self.identity = Identity(config.model_name, config.model_version, config.revision)
         self.routes: dict[str, Route] = {
-            PREDICT: Route(models.primary, self.identity, PredictCodec, protection)
+            PREDICT: Route(models.primary, self.identity, PredictCodec, protection, PREDICT),
         }
         """Route by path: the hot paths."""
         for name, versions in models.names().items():
             for version in versions:
                 service = models.get(name, version)
                 identity = Identity(name, version, config.revision)
-                route = Route(service, identity, V2Codec, protection)
+                template = "/v2/models/{name}[/versions/{version}]/infer"
+                route = Route(service, identity, V2Codec, protection, template)
                 self.routes[f"/v2/models/{name}/versions/{version}/infer"] = route
                 if self.routes.setdefault(f"/v2/models/{name}/infer", route) is route:
-                    v1 = Route(service, identity, V1Codec, protection)
+                    template = "/v1/models/{name}:predict"
+                    v1 = Route(service, identity, V1Codec, protection, template)
                     self.routes[f"/v1/models/{name}:predict"] = v1
         self.streams = Streams(config.max_streams)
         self.max_body_bytes = config.max_body_bytes

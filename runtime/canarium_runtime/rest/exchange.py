@@ -28,8 +28,10 @@ from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body, error_heade
 from canarium_runtime.rest.http import BINARY, JSON_BYTES, Answer, Head
 from canarium_runtime.security import Credentials, Guard
 from canarium_runtime.service import InferenceService, Prediction, status_of
+from canarium_runtime.tracing.trace import Door, Trace, Tracer
 
 _log = logging.getLogger(__name__)
+_SERVER_ERRORS = 500
 _LOGGED_PER_SECOND = 10
 """Failures logged in detail; a model that fails on everything must not fill the node's disk."""
 
@@ -78,6 +80,7 @@ class Route:
         identity: what answers say about it.
         make_codec: the protocol.
         protection: who may ask, and what is recorded; None: everybody, nothing.
+        template: path, as traces show it.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Route:
         identity: Identity,
         make_codec: MakeCodec,
         protection: Protection | None = None,
+        template: str = "",
     ) -> None:
         self.service = service
         self.identity = identity
@@ -93,6 +97,12 @@ class Route:
         self.audit = None if protection is None else protection.audit
         self._make_codec = make_codec
         self._codec: Codec | None = None
+        self.door = _door(template)
+        self.model_attributes = {
+            "canarium.model.name": identity.model_name,
+            "canarium.model.version": identity.model_version,
+            "canarium.revision": identity.revision,
+        }
 
     @property
     def codec(self) -> Codec:
@@ -130,6 +140,7 @@ class Exchange:
         "_reply",
         "_request_id",
         "_route",
+        "_trace",
     )
 
     def __init__(
@@ -150,6 +161,7 @@ class Exchange:
         self._peer = peer
         self._client = ""
         self._identifying: asyncio.Task[None] | None = None
+        self._trace: Trace | None = None
 
     @property
     def deadline(self) -> float:
@@ -164,16 +176,31 @@ class Exchange:
             timeout_seconds: how long the client waits, where its protocol says so.
         """
         route = self._route
+        if route.service.tracer is not None:
+            self._begin_trace(route.service.tracer)
         try:
             if route.audit is not None:
                 route.audit.check()
             self._prediction = route.service.admit(self._request_id, timeout_seconds)
         except ServingError as error:
+            if self._trace is not None:
+                self._trace.end(error, "", time.monotonic())
             if route.service.answers.recording:
                 self._record(0.0, status_of(error), None)
             self._reply(refusal(error, self._request_id))
             return False
+        if self._trace is not None:
+            self._prediction.trace = self._trace
         return route.guard is None or self._identify(route.guard)
+
+    def _begin_trace(self, tracer: Tracer) -> None:
+        head = self._head
+        now = time.monotonic()
+        trace = tracer.begin(self._route.door, head.traceparent, head.tracestate, now)
+        if trace is not None:
+            self._trace = trace
+            trace.request_id = self._request_id
+            trace.model = self._route.model_attributes
 
     def _identify(self, guard: Guard) -> bool:
         """Find out who asks; False: nobody who may."""
@@ -235,9 +262,9 @@ class Exchange:
             self._identifying = None
         self._close(error)
         if not isinstance(error, ServingError):
-            note_failure(ErrorKind.INTERNAL, error, self._request_id)
+            note_failure(ErrorKind.INTERNAL, error, self._request_id, self._trace)
             error = ServingError(ErrorKind.INTERNAL, "internal error")
-        made = refusal(error, self._request_id)
+        made = refusal(error, self._request_id, self._trace)
         if self._client and self._route.audit is not None:
             self._audit(self._route.audit, status_of(error), made)
         self._reply(made)
@@ -329,10 +356,10 @@ def client_gone() -> ServingError:
     return ServingError(ErrorKind.CLIENT_GONE, "the client closed the connection")
 
 
-def refusal(error: ServingError, request_id: str) -> Reply:
+def refusal(error: ServingError, request_id: str, trace: Trace | None = None) -> Reply:
     """Make the answer for a failure."""
     if error.kind is ErrorKind.MODEL_FAILED:
-        note_failure(error.kind, error, request_id)
+        note_failure(error.kind, error, request_id, trace)
     return Reply(
         STATUS_OF_KIND[error.kind],
         error_body(error, request_id),
@@ -349,7 +376,20 @@ class _Notes:
     logged = 0
 
 
-def note_failure(kind: ErrorKind, error: BaseException, request_id: str) -> None:
+def _door(template: str) -> Door:
+    return Door(
+        name=f"POST {template}",
+        attributes={"http.request.method": "POST", "http.route": template},
+        status_attribute="http.response.status_code",
+        statuses=STATUS_OF_KIND,
+        success=200,
+        server_errors=lambda status: status >= _SERVER_ERRORS,
+    )
+
+
+def note_failure(
+    kind: ErrorKind, error: BaseException, request_id: str, trace: Trace | None = None
+) -> None:
     """Log a failure of the server or the model, at most a few each second."""
     second = int(time.monotonic())
     if second != _Notes.second:
@@ -361,6 +401,7 @@ def note_failure(kind: ErrorKind, error: BaseException, request_id: str) -> None
         "a prediction failed",
         extra={
             "request_id": request_id,
+            **({} if trace is None else {"trace_id": trace.id}),
             "code": kind.value,
             "cause": str(error.__cause__ or error),
         },

@@ -16,6 +16,8 @@ from canarium_runtime.rest import bodies
 
 REQUEST_ID = b"x-request-id"
 REVISION = b"x-canarium-revision"
+TRACEPARENT = b"traceparent"
+TRACESTATE = b"tracestate"
 JSON_BYTES = b"inference-header-content-length"
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
@@ -39,6 +41,9 @@ class Head:
     api_key: bytes = b""
     has_id: bool = False
     """The request id came with the request; else it is this server's own."""
+    traceparent: bytes = b""
+    """W3C trace context; two such headers, which are none, stand one behind the other."""
+    tracestate: bytes = b""
 
 
 @dataclass(slots=True)
@@ -72,6 +77,10 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
             head.api_key = value
         elif name == b"content-encoding":
             head.encoding = value.lower()
+        elif name == TRACEPARENT:
+            head.traceparent += value
+        elif name == TRACESTATE:
+            head.tracestate += b"," + value if head.tracestate else value
         elif name == JSON_BYTES:
             size = _size(value)
             head.json_bytes = -1 if size is None else size

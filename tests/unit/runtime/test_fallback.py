@@ -11,6 +11,7 @@ import pytest
 from canarium_api.metric_names import FAILED_STATUSES, PredictionStatus
 from canarium_api.runtime_config import FallbackEntry, ModelEntry, RuntimeConfig
 from canarium_runtime.backends.base import BackendError
+from canarium_runtime.batching.batcher import Asker
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.fallback.chain import Chain
@@ -65,7 +66,9 @@ class World:
         self.asked = 0
         self.chain = Chain(self.submit, lambda _: None, fallbacks, None, policy)
 
-    def submit(self, _: ValidatedInputs, __: float, done: Callable[[Outcome], None]) -> int:
+    def submit(
+        self, _: ValidatedInputs, __: float, done: Callable[[Outcome], None], ___: Asker
+    ) -> int:
         self.asked += 1
         if self.model is ErrorKind.QUEUE_FULL:
             raise ServingError(ErrorKind.QUEUE_FULL, "full")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from canarium_runtime.batching.batcher import Asker
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.caching import ResponseCache
 from canarium_runtime.caching.memory import MemoryLevel
@@ -40,7 +41,9 @@ class World:
         self.pipeline = Pipeline(self.submit, self.cancelled.append, cache=cache)
         self.refusing = False
 
-    def submit(self, inputs: ValidatedInputs, _: float, done: Callable[[Outcome], None]) -> int:
+    def submit(
+        self, inputs: ValidatedInputs, _: float, done: Callable[[Outcome], None], __: Asker
+    ) -> int:
         if self.refusing:
             raise ServingError(ErrorKind.QUEUE_FULL, "full")
         self.asked.append((inputs, done))

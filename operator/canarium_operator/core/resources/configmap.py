@@ -17,6 +17,7 @@ from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.resources import jobs_source, metadata, model_source, securing
 from canarium_operator.core.resources.cache import cache_settings
+from canarium_operator.core.resources.tracing import tracing_settings
 from canarium_operator.core.revision import Revision
 
 DRAIN_DELAY: Final = timedelta(seconds=5)
@@ -77,6 +78,7 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         answers_port=ANSWERS_PORT if serving.processes == 1 else None,
         grpc_port=GRPC_PORT if serving.grpc else None,
         **cache_settings(serving.cache),
+        **tracing_settings(serving.tracing),
         **securing.secure(serving).settings,
     )
 

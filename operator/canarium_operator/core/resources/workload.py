@@ -18,6 +18,7 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.resources import jobs_source, metadata, model_source, securing
 from canarium_operator.core.resources.cache import cache_environment
 from canarium_operator.core.resources.configmap import DRAIN_DELAY
+from canarium_operator.core.resources.tracing import tracing_environment
 from canarium_operator.core.revision import Revision
 
 CONTAINER: Final = "server"
@@ -134,9 +135,13 @@ def _container(
     ref: ObjectRef, revision: Revision, mounts: list[Manifest], secured: securing.Securing
 ) -> Manifest:
     serving = revision.serving
-    environment = cache_environment(serving.cache)
+    environment = [
+        *cache_environment(serving.cache),
+        *tracing_environment(serving.tracing),
+        *secured.env,
+    ]
     scheme = "HTTPS" if serving.speaks_tls else "HTTP"
-    container = {
+    return {
         "name": CONTAINER,
         "image": revision.image,
         # Only where there is something: an empty list would be another template, and restart all pods.
@@ -165,7 +170,6 @@ def _container(
             "/v2/health/live", "http", period=10, timeout=5, failures=6, scheme=scheme
         ),
     }
-    return {**container, "env": secured.env} if secured.env else container
 
 
 def _ports(serving: ServingSpec) -> list[Manifest]:
