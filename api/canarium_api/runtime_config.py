@@ -147,6 +147,13 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
     """Most rows in one run of the model."""
     max_delay: Duration = timedelta(milliseconds=100)
     """Longest time that a request is held back for a fuller batch while the model is busy."""
+    preferred_batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AS_JSON] = Field(
+        default=(), max_length=16
+    )
+    """Numbers of rows that the model runs best, rising, as a JSON array: of what waits, a run takes the largest of them
+    that is full. Default: whatever waits."""
+    allow_high_priority: bool | None = None
+    """Whether requests may ask for high priority, which passes others. Default: where all clients must authenticate."""
     queue_size: int = Field(default=512, ge=1)
     """Most requests waiting; above it 429."""
     request_timeout: Duration = timedelta(seconds=30)
@@ -254,6 +261,14 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
             if self.grpc_port is not None and self.grpc_port == port:
                 msg = f"{PREFIX}GRPC_PORT must differ from {PREFIX}{name}: {port}"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _batch_sizes_rise(self) -> Self:
+        sizes = self.preferred_batch_sizes
+        if list(sizes) != sorted(set(sizes)) or (sizes and sizes[-1] > self.max_batch_size):
+            msg = f"{PREFIX}PREFERRED_BATCH_SIZES must rise, up to {PREFIX}MAX_BATCH_SIZE ({self.max_batch_size})"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

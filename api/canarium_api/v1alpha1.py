@@ -236,6 +236,14 @@ class ServingSpec(ApiModel):
     processes: int = Field(default=1, ge=0, le=64)
     """Serving processes in each pod, each with the model in its own memory; 0: one for each whole CPU of the limit.
     More pods are the better way to more throughput; processes are for pods that have several CPUs."""
+    preferred_batch_sizes: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        default=[], max_length=16
+    )
+    """Numbers of rows that the model runs best, rising, at most `maxBatchSize`: of what waits, a run takes the largest
+    of them that is full. Default: whatever waits."""
+    allow_high_priority: bool | None = None
+    """Whether requests may ask for high priority, which passes others. Default: where `security` makes all clients
+    authenticate."""
     queue_size: int = Field(default=512, ge=1, le=100_000)
     """Most requests that wait in one pod; above it, clients get 429 with Retry-After."""
     request_timeout: Duration = timedelta(seconds=30)

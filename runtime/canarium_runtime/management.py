@@ -16,6 +16,7 @@ from canarium_runtime.streaming import can_stream
 Document = dict[str, Any]
 EXTENSIONS: Final = (
     "binary_tensor_data",
+    "schedule_policy",
     "model_repository",
     "model_configuration",
     "statistics",

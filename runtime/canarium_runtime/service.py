@@ -96,6 +96,26 @@ class Prediction(Request):
         self.pieces = None
         # `rows`, `key`, `inputs`, `outputs` and `done` are set by `run`; `arrived_at` and `order` by the queue.
 
+    def want(self, priority: int | None, timeout_seconds: float | None) -> None:
+        """Take what the request itself says about its turn; None: nothing.
+
+        Args:
+            priority: HIGH, NORMAL or LOW of `batching.policy`.
+            timeout_seconds: how long its client waits, from its arrival; only ever shortens what it has.
+
+        Raises:
+            ServingError: FORBIDDEN, or DEADLINE: nobody waits for it any more.
+        """
+        if priority is not None:
+            if priority < NORMAL and not self._service.allows_high_priority:
+                text = "high priority is not granted here: ask for normal, or set serving.allowHighPriority"
+                raise ServingError(ErrorKind.FORBIDDEN, text)
+            self.priority = priority
+        if timeout_seconds is not None:
+            self.deadline = min(self.deadline, self.admitted_at + timeout_seconds)
+            if self.deadline <= time.monotonic():
+                raise ServingError(ErrorKind.DEADLINE, "no answer within the request's own timeout")
+
     def run(self, inputs: validation.ValidatedInputs, done: Done) -> None:
         """Get the answer to validated inputs.
 
@@ -177,6 +197,12 @@ class InferenceService:
         self.answers = AnswerLog()
         self.lifecycle = Lifecycle(self._state_changed)
         self.request_timeout_seconds = config.request_timeout.total_seconds()
+        self.allows_high_priority = (
+            config.authenticates and not config.anonymous
+            if config.allow_high_priority is None
+            else config.allow_high_priority
+        )
+        """Whether requests may ask to pass others."""
         self.max_inflight = config.queue_size + (config.workers + 1) * config.max_batch_size
         """Most requests under way at a time."""
         self.fragment = self._fragment("")
@@ -320,6 +346,7 @@ class InferenceService:
             capacity=self.config.queue_size,
             max_rows=self.config.max_batch_size if self._batching else 1,
             max_delay_seconds=self.config.max_delay.total_seconds(),
+            preferred_rows=self.config.preferred_batch_sizes if self._batching else (),
             workers=self.config.workers,
             observer=self.metrics,
         )

@@ -53,6 +53,7 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
         *_resources(spec),
         *_model(spec),
         *validate_cache(spec.serving),
+        *_batching(spec),
         *_input_rules(spec),
         *_ratios(spec),
         *_test(spec),
@@ -202,6 +203,20 @@ def _input_rules(spec: ModelDeploymentSpec) -> list[Problem]:
         spec.serving.validation.to_json()
     except ValueError as error:
         return [Problem(field="spec.serving.validation", message=str(error))]
+    return []
+
+
+def _batching(spec: ModelDeploymentSpec) -> list[Problem]:
+    sizes, most = spec.serving.preferred_batch_sizes, spec.serving.max_batch_size
+    field = "spec.serving.preferredBatchSizes"
+    if sizes != sorted(set(sizes)):
+        message = f"{sizes} must rise: put the sizes in order, each once"
+        return [Problem(field=field, message=message)]
+    if sizes and sizes[-1] > most:
+        message = (
+            f"{sizes[-1]} is above maxBatchSize, which is {most}: raise that, or remove the size"
+        )
+        return [Problem(field=field, message=message)]
     return []
 
 

@@ -273,16 +273,18 @@ class Batcher:
 
     def _run_in_thread(self, batch: _Batch) -> None:
         self._busy += 1
-        future = self._loop.run_in_executor(self._executor, _execute, self._backend, batch)
+        future = self._loop.run_in_executor(self._executor, _execute_wanted, self._backend, batch)
 
-        def done(ended: asyncio.Future[_Result]) -> None:
+        def done(ended: asyncio.Future[tuple[_Batch, _Result | None]]) -> None:
             self._busy -= 1
             if ended.cancelled():
                 return
             if (error := ended.exception()) is not None:
                 self._crashed(batch, error)
             else:
-                self._finish(batch, ended.result())
+                ran, result = ended.result()
+                if result is not None:
+                    self._finish(ran, result)
             self._pump()
 
         future.add_done_callback(done)
@@ -374,6 +376,20 @@ def _failure_of(error: BackendError) -> ServingError:
         failure = ServingError(ErrorKind.MODEL_FAILED, "the model failed on this input")
     failure.__cause__ = error
     return failure
+
+
+def _execute_wanted(backend: Backend, batch: _Batch) -> tuple[_Batch, _Result | None]:
+    """Run what is still wanted of a batch, which may have stood behind a long run; None: nothing is.
+
+    Whose deadline has come is answered by the sweep.
+    """
+    now = time.monotonic()
+    wanted = [part for part in batch.parts if part.item.deadline > now]
+    if not wanted:
+        return batch, None
+    if len(wanted) < len(batch.parts):
+        batch = Batch(wanted, sum(part.stop - part.start for part in wanted))
+    return batch, _execute(backend, batch)
 
 
 def _execute(backend: Backend, batch: _Batch) -> _Result:

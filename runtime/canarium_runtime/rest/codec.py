@@ -12,6 +12,7 @@ import orjson
 from canarium_runtime.backends.base import ModelSpec
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.rest.wishes import Wishes
 from canarium_runtime.service import Marks
 from canarium_runtime.validation import Converter, ValidatedInputs, malformed
 
@@ -30,6 +31,8 @@ class Call:
     """The client's id for the request."""
     binary: Collection[str] = ()
     """Outputs that the client wants as binary data."""
+    wishes: Wishes | None = None
+    """About its turn; None: none in its body."""
 
 
 @dataclass(frozen=True, slots=True)

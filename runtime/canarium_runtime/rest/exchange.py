@@ -26,6 +26,7 @@ from canarium_runtime.protection import Protection
 from canarium_runtime.rest.codec import Call, Codec, Identity, MakeCodec
 from canarium_runtime.rest.errors import STATUS_OF_KIND, error_body, error_headers
 from canarium_runtime.rest.http import BINARY, JSON_BYTES, Answer, Head
+from canarium_runtime.rest.wishes import Wishes
 from canarium_runtime.security import Credentials, Guard
 from canarium_runtime.service import InferenceService, Prediction, status_of
 from canarium_runtime.tracing.trace import Door, Trace, Tracer
@@ -191,7 +192,22 @@ class Exchange:
             return False
         if self._trace is not None:
             self._prediction.trace = self._trace
-        return route.guard is None or self._identify(route.guard)
+        if route.guard is not None and not self._identify(route.guard):
+            return False
+        return self._head.wishes is None or self._grant(self._head.wishes)
+
+    def _grant(self, wishes: Wishes | ServingError) -> bool:
+        """Take what the headers say about the request's turn; False: they are wrong."""
+        assert self._prediction is not None  # noqa: S101 - for the type checker
+        try:
+            if isinstance(wishes, ServingError):
+                self.fail(wishes)
+                return False
+            self._prediction.want(wishes.priority, wishes.timeout_seconds)
+        except ServingError as error:
+            self.fail(error)
+            return False
+        return True
 
     def _begin_trace(self, tracer: Tracer) -> None:
         head = self._head
@@ -251,6 +267,8 @@ class Exchange:
         try:
             call = self._route.codec.decode(body, self._head.json_bytes)
             self._call = call
+            if call.wishes is not None:
+                prediction.want(call.wishes.priority, call.wishes.timeout_seconds)
             prediction.run(call.inputs, self._settled)
         except Exception as failure:  # noqa: BLE001 - a client never sees a stack trace
             self.fail(failure)

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Send
 
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest import bodies
+from canarium_runtime.rest.wishes import PRIORITY, TIMEOUT, Wishes, wishes_of_headers
 
 REQUEST_ID = b"x-request-id"
 REVISION = b"x-canarium-revision"
@@ -44,6 +45,8 @@ class Head:
     traceparent: bytes = b""
     """W3C trace context; two such headers, which are none, stand one behind the other."""
     tracestate: bytes = b""
+    wishes: Wishes | ServingError | None = None
+    """About its turn; or what is wrong with them."""
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ def new_request_id() -> str:
 def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
     """Pick the headers that matter. A request id of the client is kept if it is 1 to 128 visible characters."""
     head = Head("")
+    priority = timeout = b""
     for name, value in headers:
         if name == b"content-length":
             head.content_length = _size(value)
@@ -81,9 +85,15 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
             head.traceparent += value
         elif name == TRACESTATE:
             head.tracestate += b"," + value if head.tracestate else value
+        elif name == PRIORITY:
+            priority = value
+        elif name == TIMEOUT:
+            timeout = value
         elif name == JSON_BYTES:
             size = _size(value)
             head.json_bytes = -1 if size is None else size
+    if priority or timeout:
+        head.wishes = wishes_of_headers(priority, timeout)
     if not head.request_id:
         head.request_id = new_request_id()
     return head

@@ -25,6 +25,7 @@ from canarium_runtime.rest.codec import (
     read_id,
 )
 from canarium_runtime.rest.fast import FastReader
+from canarium_runtime.rest.wishes import wishes_of_parameters
 from canarium_runtime.service import Marks
 from canarium_runtime.validation import Converter, RawTensor, describe, malformed, validate
 
@@ -85,10 +86,11 @@ class V2Codec:
             if tail is not None:
                 tail.check_end()
             names, as_binary = self._outputs(document)
+            wishes = wishes_of_parameters(document.get("parameters"))
             inputs = validate(self._spec, tensors, names, self._converter)
-            if json_bytes is not None and client_id is None:
+            if json_bytes is not None and client_id is None and wishes is None:
                 self._frames.remember(body, json_bytes, list(tensors), inputs, as_binary)
-            return Call(inputs, client_id, as_binary)
+            return Call(inputs, client_id, as_binary, wishes)
         except ServingError as error:
             error.client_id = client_id
             raise

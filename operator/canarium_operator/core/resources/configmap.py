@@ -63,6 +63,8 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         revision=revision.name,
         max_batch_size=serving.max_batch_size,
         max_delay=serving.max_delay,
+        preferred_batch_sizes=tuple(serving.preferred_batch_sizes),
+        allow_high_priority=serving.allow_high_priority,
         queue_size=serving.queue_size,
         request_timeout=serving.request_timeout,
         max_body_bytes=int(quantity.parse_quantity(serving.max_body_size)),
