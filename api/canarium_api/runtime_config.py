@@ -26,6 +26,7 @@ from canarium_api.model_types import (
     Precision,
     TensorDeclaration,
 )
+from canarium_api.padding import PaddingSpec
 from canarium_api.security_config import SecuritySettings
 
 PREFIX = "CANARIUM_"
@@ -110,6 +111,9 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
     """Inputs of a model that does not declare them itself: a JSON array of `{"name", "datatype", "shape"}`."""
     model_outputs: Annotated[tuple[TensorDeclaration, ...], AS_JSON] = ()
     """Outputs, likewise."""
+    model_padding: Annotated[tuple[PaddingSpec, ...], AS_JSON] = Field(default=(), max_length=16)
+    """Inputs that may differ in length within one run: a JSON array of `{"input", "axis", "value", "multiple",
+    "outputs"}`."""
     model_entrypoint: str = "model:Model"
     """`module:Class` of a Python model."""
     allow_code: bool = False

@@ -20,6 +20,7 @@ from canarium_api.model_types import ExecutionProvider as ExecutionProvider
 from canarium_api.model_types import ModelFormat as ModelFormat
 from canarium_api.model_types import Precision as Precision
 from canarium_api.model_types import TensorDeclaration as TensorDeclaration
+from canarium_api.padding import PaddingSpec
 from canarium_api.patterns import MODEL_URI_PATTERN
 from canarium_api.quantity import Quantity
 from canarium_api.rollout import DEFAULT_STEPS, RolloutSpec
@@ -126,6 +127,8 @@ class ModelSpec(ApiModel):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*:[A-Za-z_][A-Za-z0-9_]*$",
     )
     """`module:Class` of a Python model. Default: `model:Model`."""
+    padding: list[PaddingSpec] = Field(default=[], max_length=16)
+    """Inputs that may differ in length within one run. Default: requests of different shapes run apart."""
     warmup: WarmupSpec = WarmupSpec()
     """Warm-up before ready."""
 

@@ -83,6 +83,7 @@ class Models:
                     "model_outputs": entry.outputs,
                     "models": (),
                     "fallbacks": (),
+                    "model_padding": (),
                     # Requests for another model's warm-up.
                     "warmup_samples": (),
                     "warmup_uri": None,

@@ -13,7 +13,7 @@ callers that have a task anyway.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -26,6 +26,8 @@ from canarium_runtime.audit.records import model_fragment
 from canarium_runtime.backends.base import Backend, ModelSpec
 from canarium_runtime.batching.batcher import Asker, Batcher, Done, Request
 from canarium_runtime.batching.merge import Outputs
+from canarium_runtime.batching.padding import Padding
+from canarium_runtime.batching.padding import plan as plan_padding
 from canarium_runtime.batching.policy import NORMAL
 from canarium_runtime.caching import ResponseCache, exposition, make_cache
 from canarium_runtime.errors import ErrorKind, QueueFullError, ServingError
@@ -135,7 +137,7 @@ class Prediction(Request):
             self.trace.rows = inputs.rows
         if service.pipeline is None:
             self.inputs = inputs.arrays
-            self.key = inputs.key
+            self.key = service.key_of(inputs)
             self.outputs = inputs.outputs
             self.done = done
             service.enqueue(self, inputs.rows)
@@ -212,6 +214,7 @@ class InferenceService:
         self._backend: Backend | None = None
         self._batcher: Batcher | None = None
         self._batching = False
+        self._padding: Padding | None = None
         self.fallbacks: Sequence[Fallback] = ()
         """Who stands in for the model."""
         self.shared_cache: Callable[[], ResponseCache | None] | None = None
@@ -340,6 +343,8 @@ class InferenceService:
         """
         self.rules = rules or self.compile_rules(backend.spec)
         self._batching = backend.spec.batchable and report.rows_independent
+        declared = plan_padding(self.config.model_padding, backend.spec)
+        self._padding = declared if self._batching else None
         self._backend = backend
         self._batcher = Batcher(
             backend,
@@ -349,6 +354,7 @@ class InferenceService:
             preferred_rows=self.config.preferred_batch_sizes if self._batching else (),
             workers=self.config.workers,
             observer=self.metrics,
+            padding=self._padding,
         )
         if report.seconds_per_run is not None:
             self._batcher.placement.observe(report.seconds_per_run)
@@ -475,11 +481,12 @@ class InferenceService:
             raise self._not_answering()
         # Without batching, a request is one indivisible row to the queue, whatever its shape.
         rows = inputs.rows if self._batching else 1
+        key = self.key_of(inputs)
         if asker is None:
             return self._batcher.submit(
                 inputs.arrays,
                 rows=rows,
-                key=inputs.key,
+                key=key,
                 outputs=inputs.outputs,
                 deadline=deadline,
                 done=done,
@@ -487,7 +494,7 @@ class InferenceService:
         return self._batcher.submit(
             inputs.arrays,
             rows=rows,
-            key=inputs.key,
+            key=key,
             outputs=inputs.outputs,
             deadline=deadline,
             done=done,
@@ -495,6 +502,12 @@ class InferenceService:
             request_id=asker.request_id,
             trace=asker.trace,
         )
+
+    def key_of(self, inputs: validation.ValidatedInputs) -> Hashable:
+        """Give what is equal for requests that may share a run."""
+        if self._padding is None:
+            return inputs.key
+        return self._padding.key(inputs.arrays, inputs.outputs)
 
     def enqueue(self, prediction: Prediction, rows: int) -> None:
         """Queue a prediction whose inputs are set; see `Prediction.run`, which is how requests come here."""

@@ -54,6 +54,7 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
         *_model(spec),
         *validate_cache(spec.serving),
         *_batching(spec),
+        *_padding(spec),
         *_input_rules(spec),
         *_ratios(spec),
         *_test(spec),
@@ -218,6 +219,23 @@ def _batching(spec: ModelDeploymentSpec) -> list[Problem]:
         )
         return [Problem(field=field, message=message)]
     return []
+
+
+def _padding(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse what cannot fit any model; the rest is known when the model is loaded."""
+    problems = []
+    declared = {tensor.name for tensor in spec.model.inputs}
+    seen: set[tuple[str, int]] = set()
+    for index, entry in enumerate(spec.model.padding):
+        field = f"spec.model.padding[{index}]"
+        if (entry.input, entry.axis) in seen:
+            message = f"axis {entry.axis} of {entry.input!r} again: declare it once"
+            problems.append(Problem(field=field, message=message))
+        seen.add((entry.input, entry.axis))
+        if declared and entry.input not in declared:
+            message = f"no such input in model.inputs: {entry.input!r}"
+            problems.append(Problem(field=f"{field}.input", message=message))
+    return problems
 
 
 def _model(spec: ModelDeploymentSpec) -> list[Problem]:

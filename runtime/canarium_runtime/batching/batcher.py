@@ -16,6 +16,7 @@ from typing import Protocol
 from canarium_runtime.backends.base import Backend, BackendError, InputError
 from canarium_runtime.batching import merge
 from canarium_runtime.batching.merge import Outputs, Run
+from canarium_runtime.batching.padding import Padding, TooLarge
 from canarium_runtime.batching.placement import Placement
 from canarium_runtime.batching.policy import (
     NORMAL,
@@ -109,6 +110,7 @@ class Batcher:
         preferred_rows: see `BatchQueue`.
         workers: batches that run at the same time.
         observer: told about each run.
+        padding: joins requests of different lengths; None: those with equal keys have equal shapes.
     """
 
     def __init__(
@@ -121,8 +123,10 @@ class Batcher:
         workers: int,
         observer: BatchObserver,
         preferred_rows: Sequence[int] = (),
+        padding: Padding | None = None,
     ) -> None:
         self._backend = backend
+        self._padding = padding
         self.queue: BatchQueue[Request] = BatchQueue(
             capacity=capacity,
             max_rows=max_rows,
@@ -262,7 +266,7 @@ class Batcher:
 
     def _run_inline(self, batch: _Batch) -> None:
         try:
-            result = _execute(self._backend, batch)
+            result = _execute(self._backend, batch, self._padding)
         except Exception as error:  # noqa: BLE001 - nobody above can answer these requests
             self._crashed(batch, error)
         else:
@@ -273,7 +277,9 @@ class Batcher:
 
     def _run_in_thread(self, batch: _Batch) -> None:
         self._busy += 1
-        future = self._loop.run_in_executor(self._executor, _execute_wanted, self._backend, batch)
+        future = self._loop.run_in_executor(
+            self._executor, _execute_wanted, self._backend, batch, self._padding
+        )
 
         def done(ended: asyncio.Future[tuple[_Batch, _Result | None]]) -> None:
             self._busy -= 1
@@ -378,7 +384,9 @@ def _failure_of(error: BackendError) -> ServingError:
     return failure
 
 
-def _execute_wanted(backend: Backend, batch: _Batch) -> tuple[_Batch, _Result | None]:
+def _execute_wanted(
+    backend: Backend, batch: _Batch, padding: Padding | None
+) -> tuple[_Batch, _Result | None]:
     """Run what is still wanted of a batch, which may have stood behind a long run; None: nothing is.
 
     Whose deadline has come is answered by the sweep.
@@ -389,27 +397,35 @@ def _execute_wanted(backend: Backend, batch: _Batch) -> tuple[_Batch, _Result | 
         return batch, None
     if len(wanted) < len(batch.parts):
         batch = Batch(wanted, sum(part.stop - part.start for part in wanted))
-    return batch, _execute(backend, batch)
+    return batch, _execute(backend, batch, padding)
 
 
-def _execute(backend: Backend, batch: _Batch) -> _Result:
+def _execute(backend: Backend, batch: _Batch, padding: Padding | None) -> _Result:
     """Run a batch. In a worker thread or, a small model, on the event loop."""
     started, cpu_started = time.monotonic(), time.thread_time()
     try:
-        outcomes = _run(backend, batch.parts)
+        outcomes = _run(backend, batch.parts, padding)
     except BackendError as error:
         outcomes = (
             [error]
             if len(batch.parts) == 1
-            else [_run_alone(backend, part) for part in batch.parts]
+            else [_run_alone(backend, part, padding) for part in batch.parts]
         )
     cpu_seconds = time.thread_time() - cpu_started
     seconds = time.monotonic() - started
     return _Result(outcomes, started, seconds, cpu_seconds if backend.compute_bound else seconds)
 
 
-def _run(backend: Backend, parts: Sequence[_Part]) -> Sequence[_Outcome]:
+def _run(backend: Backend, parts: Sequence[_Part], padding: Padding | None) -> Sequence[_Outcome]:
     first = parts[0].item
+    if padding is not None:
+        try:
+            padded = padding.join([_inputs(part) for part in parts])
+        except TooLarge:
+            return [_run_alone(backend, part, padding) for part in parts]
+        if padded is not None:
+            made = backend.infer(padded.inputs, first.outputs)
+            return padding.split(made, first.outputs, padded)
     if len(parts) == 1:
         return [Outputs(Run(backend.infer(_inputs(parts[0]), first.outputs)))]
     inputs = merge.stack([_inputs(part) for part in parts])
@@ -424,8 +440,8 @@ def _inputs(part: _Part) -> merge.Inputs:
     return merge.rows_of(item.inputs, part.start, part.stop)
 
 
-def _run_alone(backend: Backend, part: _Part) -> _Outcome:
+def _run_alone(backend: Backend, part: _Part, padding: Padding | None) -> _Outcome:
     try:
-        return _run(backend, (part,))[0]
+        return _run(backend, (part,), padding)[0]
     except BackendError as error:
         return error

@@ -66,6 +66,7 @@ def resource_of(config: RuntimeConfig, environment: Mapping[str, str] = os.envir
             **({"service.namespace": namespace} if namespace else {}),
             "service.version": config.revision,
             **({"service.instance.id": instance} if instance else {}),
+            "process.pid": os.getpid(),  # a pod may have several
             "canarium.server.version": server_version(),
             **given,
         }

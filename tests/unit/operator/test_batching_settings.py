@@ -1,4 +1,4 @@
-"""`spec.serving.preferredBatchSizes` and `allowHighPriority`: what is refused, and how they reach the servers."""
+"""Settings of batches (`preferredBatchSizes`, `allowHighPriority`, `padding`): what is refused, how they arrive."""
 
 from typing import Any
 
@@ -15,14 +15,16 @@ from canarium_operator.testing.objects import model_deployment
 REF = ObjectRef(namespace="ml", name="fraud", uid="u-1")
 
 
-def make_spec(**serving: Any) -> ModelDeploymentSpec:
-    parsed = parse_spec(model_deployment(serving=serving)["spec"])
+def make_spec(model: dict[str, Any] | None = None, **serving: Any) -> ModelDeploymentSpec:
+    raw = model_deployment(serving=serving)["spec"]
+    raw["model"] = {**raw["model"], **(model or {})}
+    parsed = parse_spec(raw)
     assert isinstance(parsed, ModelDeploymentSpec), parsed
     return parsed
 
 
-def settings(**serving: Any) -> RuntimeConfig:
-    revision = revision_of(make_spec(**serving), "runtime:1")
+def settings(model: dict[str, Any] | None = None, **serving: Any) -> RuntimeConfig:
+    revision = revision_of(make_spec(model, **serving), "runtime:1")
     return RuntimeConfig.from_env(make_configmap(REF, revision)["data"])
 
 
@@ -51,3 +53,28 @@ def test_sizes_that_no_run_can_have_are_refused(serving: dict[str, Any], words: 
 def test_sizes_that_fit_are_taken() -> None:
     """Nothing is said of them."""
     assert validate(make_spec(preferredBatchSizes=[8, 32])) == []
+
+
+def test_padding_reaches_the_servers() -> None:
+    """With what is not said at its default; and is off by default."""
+    (made,) = settings({"padding": [{"input": "x", "multiple": 8}]}).model_padding
+    assert (made.input, made.axis, made.value, made.multiple, made.outputs) == ("x", 1, 0, 8, None)
+    assert settings().model_padding == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        ({"padding": [{"input": "x"}, {"input": "x", "value": 1}]}, "spec.model.padding[1]"),
+        (
+            {
+                "padding": [{"input": "z"}],
+                "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, -1]}],
+            },
+            "spec.model.padding[0].input",
+        ),
+    ],
+)
+def test_padding_that_fits_no_model_is_refused(model: dict[str, Any], field: str) -> None:
+    """The rest is known only when the model is loaded."""
+    assert [p.field for p in validate(make_spec(model))] == [field]

@@ -52,6 +52,7 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         model_format=model.format,
         model_inputs=tuple(model.inputs),
         model_outputs=tuple(model.outputs),
+        model_padding=tuple(model.padding),
         model_entrypoint=model.entrypoint or "model:Model",
         allow_code=model.allow_code,
         accelerator=accelerator_of(serving),
