@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := operator,runtime,onnx,grpc,cache,security,kafka,jobs,parquet,cli,devcluster,demo
+EXTRAS := operator,runtime,onnx,grpc,cache,security,kafka,jobs,parquet,tracing,cli,devcluster,demo
 STAMP := $(VENV)/.installed
 PACKAGES := api/canarium_api operator/canarium_operator runtime/canarium_runtime cli/canarium_cli \
   devcluster/canarium_devcluster demo/canarium_demo

@@ -9,7 +9,15 @@ from canarium_runtime.models import Models
 from canarium_runtime.protection import Protection
 from canarium_runtime.rest import http
 from canarium_runtime.rest.codec import Identity
-from canarium_runtime.rest.exchange import Exchange, Peer, Reply, Route, client_gone, refusal
+from canarium_runtime.rest.exchange import (
+    Exchange,
+    Peer,
+    Reply,
+    Route,
+    client_gone,
+    http_door,
+    refusal,
+)
 from canarium_runtime.rest.plain import PredictCodec
 from canarium_runtime.rest.v1 import V1Codec
 from canarium_runtime.rest.v2 import V2Codec
@@ -44,7 +52,9 @@ class Predictor:
         config = models.config
         self.identity = Identity(config.model_name, config.model_version, config.revision)
         self.routes: dict[str, Route] = {
-            PREDICT: Route(models.primary, self.identity, PredictCodec, protection, PREDICT),
+            PREDICT: Route(
+                models.primary, self.identity, PredictCodec, protection, http_door(PREDICT)
+            ),
         }
         """Route by path: the hot paths."""
         for name, versions in models.names().items():
@@ -52,11 +62,11 @@ class Predictor:
                 service = models.get(name, version)
                 identity = Identity(name, version, config.revision)
                 template = "/v2/models/{name}[/versions/{version}]/infer"
-                route = Route(service, identity, V2Codec, protection, template)
+                route = Route(service, identity, V2Codec, protection, http_door(template))
                 self.routes[f"/v2/models/{name}/versions/{version}/infer"] = route
                 if self.routes.setdefault(f"/v2/models/{name}/infer", route) is route:
                     template = "/v1/models/{name}:predict"
-                    v1 = Route(service, identity, V1Codec, protection, template)
+                    v1 = Route(service, identity, V1Codec, protection, http_door(template))
                     self.routes[f"/v1/models/{name}:predict"] = v1
         self.streams = Streams(config.max_streams)
         self.max_body_bytes = config.max_body_bytes

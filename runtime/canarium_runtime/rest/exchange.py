@@ -81,7 +81,7 @@ class Route:
         identity: what answers say about it.
         make_codec: the protocol.
         protection: who may ask, and what is recorded; None: everybody, nothing.
-        template: path, as traces show it.
+        door: how traces show what comes here; None: nothing is traced.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Route:
         identity: Identity,
         make_codec: MakeCodec,
         protection: Protection | None = None,
-        template: str = "",
+        door: Door | None = None,
     ) -> None:
         self.service = service
         self.identity = identity
@@ -98,7 +98,7 @@ class Route:
         self.audit = None if protection is None else protection.audit
         self._make_codec = make_codec
         self._codec: Codec | None = None
-        self.door = _door(template)
+        self.door = door
         self.model_attributes = {
             "canarium.model.name": identity.model_name,
             "canarium.model.version": identity.model_version,
@@ -177,8 +177,8 @@ class Exchange:
             timeout_seconds: how long the client waits, where its protocol says so.
         """
         route = self._route
-        if route.service.tracer is not None:
-            self._begin_trace(route.service.tracer)
+        if route.service.tracer is not None and route.door is not None:
+            self._begin_trace(route.service.tracer, route.door)
         try:
             if route.audit is not None:
                 route.audit.check()
@@ -209,10 +209,10 @@ class Exchange:
             return False
         return True
 
-    def _begin_trace(self, tracer: Tracer) -> None:
+    def _begin_trace(self, tracer: Tracer, door: Door) -> None:
         head = self._head
         now = time.monotonic()
-        trace = tracer.begin(self._route.door, head.traceparent, head.tracestate, now)
+        trace = tracer.begin(door, head.traceparent, head.tracestate, now)
         if trace is not None:
             self._trace = trace
             trace.request_id = self._request_id
@@ -394,7 +394,8 @@ class _Notes:
     logged = 0
 
 
-def _door(template: str) -> Door:
+def http_door(template: str) -> Door:
+    """Say how traces show requests to a path."""
     return Door(
         name=f"POST {template}",
         attributes={"http.request.method": "POST", "http.route": template},

@@ -54,6 +54,8 @@ class InferRequest(_Schema):
     inputs: list[InferTensor]
     outputs: list[OutputName] | None = None
     """Default: all."""
+    parameters: dict[str, Any] | None = None
+    """`priority`: 1 high, 2 normal, 3 low, 0 the default. `timeout`: how many microseconds the client waits."""
 
 
 class InferResponse(_Schema):

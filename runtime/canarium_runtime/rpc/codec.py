@@ -15,6 +15,7 @@ from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest import binary
 from canarium_runtime.rest.codec import Call, Identity, is_id
+from canarium_runtime.rest.wishes import wishes_of_parameters
 from canarium_runtime.rpc import open_inference_pb2 as pb
 from canarium_runtime.service import Marks
 from canarium_runtime.validation import Converter, RawTensor, describe, malformed, validate
@@ -105,11 +106,12 @@ class GrpcCodec:
             raw = len(request.raw_input_contents) > 0
             tensors = self._tensors(request, raw)
             names = self._names(request)
+            wishes = wishes_of_parameters(_parameters(request))
             inputs = validate(self._spec, tensors, names, self._converter)
         except ServingError as error:
             error.client_id = client_id
             raise
-        return Call(inputs, client_id, inputs.outputs if raw else ())
+        return Call(inputs, client_id, inputs.outputs if raw else (), wishes)
 
     def encode(
         self, call: Call, outputs: Outputs, request_id: str, marks: Marks | None = None
@@ -191,6 +193,14 @@ def _refuse_datatype(index: int, expected: str, got: str) -> None:
     if got not in DTYPES:
         raise malformed(field, f"one of {', '.join(DTYPES)}", got)
     raise invalid(field, expected, got)
+
+
+def _parameters(request: pb.ModelInferRequest) -> dict[str, Any] | None:
+    """Give the request's parameters as JSON would have them."""
+    if not request.parameters:
+        return None
+    chosen = {name: (p, p.WhichOneof("parameter_choice")) for name, p in request.parameters.items()}
+    return {name: getattr(p, which) for name, (p, which) in chosen.items() if which is not None}
 
 
 def _values(

@@ -5,7 +5,7 @@ import contextlib
 import time
 from typing import Any, Final
 
-from grpc import aio
+from grpc import StatusCode, aio
 
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.models import Models
@@ -18,7 +18,9 @@ from canarium_runtime.rest.exchange import Exchange, Reply, Route, client_gone, 
 from canarium_runtime.rpc import open_inference_pb2 as pb
 from canarium_runtime.rpc.calls import CallHead, Context, Trailers, admit
 from canarium_runtime.rpc.codec import GrpcCodec, model_of, parse
+from canarium_runtime.rpc.statuses import STATUS_OF_KIND
 from canarium_runtime.streaming import Streams, can_stream, until_ready
+from canarium_runtime.tracing.trace import Door
 
 _UNDER_WAY: Final = 32
 """Requests of one stream that are not answered; above it nothing more is read."""
@@ -27,6 +29,22 @@ _FINAL: Final = "triton_final_response"
 """Names of parameters that clients of streams know."""
 _MORE: Final = 0x80
 """Bit of a byte of a number behind which there are more."""
+
+
+_SERVER_ERRORS: Final = frozenset({2, 4, 12, 13, 14, 15})
+"""Codes of statuses that are the server's mistake, as OpenTelemetry's semantic conventions have it."""
+_DOOR: Final = Door(
+    name="inference.GRPCInferenceService/ModelInfer",
+    attributes={
+        "rpc.system": "grpc",
+        "rpc.service": "inference.GRPCInferenceService",
+        "rpc.method": "ModelInfer",
+    },
+    status_attribute="rpc.grpc.status_code",
+    statuses={kind: STATUS_OF_KIND.get(kind, StatusCode.UNKNOWN).value[0] for kind in ErrorKind},
+    success=0,
+    server_errors=_SERVER_ERRORS.__contains__,
+)
 
 
 class Inference:
@@ -58,7 +76,7 @@ class Inference:
         for name, versions in models.names().items():
             for version in versions:
                 identity = Identity(name, version, models.config.revision)
-                route = Route(models.get(name, version), identity, GrpcCodec, protection)
+                route = Route(models.get(name, version), identity, GrpcCodec, protection, _DOOR)
                 self._routes[name, version] = route
                 self._routes.setdefault((name, None), route)
 
