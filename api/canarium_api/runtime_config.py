@@ -27,6 +27,7 @@ from canarium_api.model_types import (
     TensorDeclaration,
 )
 from canarium_api.padding import PaddingSpec
+from canarium_api.patterns import FALLBACK_URL_PATTERN, MAX_PORT, port_of
 from canarium_api.security_config import SecuritySettings
 
 PREFIX = "CANARIUM_"
@@ -72,8 +73,8 @@ class FallbackEntry(BaseModel):
     model: str | None = None
     """Name of another model of the same server."""
     version: str | None = None
-    """Its version. Default: the first that is listed."""
-    url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
+    """Its version. Default: the first that `models` lists."""
+    url: str | None = Field(default=None, max_length=2048, pattern=FALLBACK_URL_PATTERN)
     """V2 infer URL of another server."""
     timeout: Duration = timedelta(seconds=5)
     """Longest wait for that server."""
@@ -84,6 +85,10 @@ class FallbackEntry(BaseModel):
     def _one_kind(self) -> Self:
         if sum(v is not None for v in (self.model, self.url, self.outputs)) != 1:
             msg = "a fallback is exactly one of model, url and outputs"
+            raise ValueError(msg)
+        port = 0 if self.url is None else port_of(self.url)
+        if port > MAX_PORT:
+            msg = f"url: port is {port}: expected at most {MAX_PORT}"
             raise ValueError(msg)
         return self
 
@@ -267,6 +272,19 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
                 raise ValueError(msg)
         return self
 
+    def key_of(self, entry: FallbackEntry) -> tuple[str, str]:
+        """Name and version of the model that a fallback names: never the server's own.
+
+        Raises:
+            ValueError: `models` does not list it.
+        """
+        for listed in self.models:
+            if listed.name == entry.model and entry.version in (None, listed.version):
+                return listed.name, listed.version
+        wanted = entry.model if entry.version is None else f"{entry.model} {entry.version}"
+        msg = f"{PREFIX}FALLBACKS names a model that {PREFIX}MODELS does not list: {wanted}"
+        raise ValueError(msg)
+
     @model_validator(mode="after")
     def _batch_sizes_rise(self) -> Self:
         sizes = self.preferred_batch_sizes
@@ -277,11 +295,20 @@ class RuntimeConfig(SecuritySettings, AuditSettings):
 
     @model_validator(mode="after")
     def _fallbacks_are_here(self) -> Self:
-        here = {m.name for m in self.models}
         for entry in self.fallbacks:
-            if entry.model is not None and entry.model not in here:
-                msg = f"{PREFIX}FALLBACKS names a model that {PREFIX}MODELS does not list: {entry.model}"
+            if entry.model is not None:
+                self.key_of(entry)
+        return self
+
+    @model_validator(mode="after")
+    def _fallbacks_have_time(self) -> Self:
+        for entry in self.fallbacks:
+            if entry.timeout <= timedelta(0):
+                msg = f"{PREFIX}FALLBACKS: timeout must be above 0: write a duration such as 2s"
                 raise ValueError(msg)
+        if self.backend_timeout is not None and self.backend_timeout <= timedelta(0):
+            msg = f"{PREFIX}BACKEND_TIMEOUT must be above 0: write a duration such as 200ms"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

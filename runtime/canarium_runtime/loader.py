@@ -1,7 +1,6 @@
 """From a URI to a model in service: fetch, verify, open, warm up."""
 
 import asyncio
-import gc
 import os
 import threading
 import time
@@ -38,28 +37,28 @@ async def load(config: RuntimeConfig, service: InferenceService, stop: threading
     """
     started = time.monotonic()
     backend, sha256, requests = await in_daemon_thread(lambda: _open(config, stop))
-    if not service.lifecycle.allows(Event.LOADED):
-        backend.close()
-        return
+    served = False
     try:
-        rules = service.compile_rules(backend.spec)
-    except RuleError as error:
-        backend.close()
-        raise LoadError("InvalidConfig", str(error), permanent=True) from error
-    service.begin_warming()
-    report = await in_daemon_thread(lambda: _warm_up(config, backend, requests))
-    if not service.lifecycle.allows(Event.WARMED):
-        backend.close()
-        return
-    cache = await service.make_cache(sha256)
-    if not service.lifecycle.allows(Event.WARMED):
-        backend.close()
-        return
-    service.metrics.load_seconds = time.monotonic() - started
-    service.serve(backend, report, cache, rules)
-    # What was made until now stays: without this, every full collection walks through all modules.
-    gc.collect()
-    gc.freeze()
+        if not service.lifecycle.allows(Event.LOADED):
+            return
+        try:
+            rules = service.compile_rules(backend.spec)
+        except RuleError as error:
+            raise LoadError("InvalidConfig", str(error), permanent=True) from error
+        service.check_fallbacks(backend.spec)
+        service.begin_warming()
+        report = await in_daemon_thread(lambda: _warm_up(config, backend, requests))
+        if not service.lifecycle.allows(Event.WARMED):
+            return
+        cache = await service.make_cache(sha256)
+        if not service.lifecycle.allows(Event.WARMED):
+            return
+        service.metrics.load_seconds = time.monotonic() - started
+        service.serve(backend, report, cache, rules)
+        served = True
+    finally:
+        if not served:
+            backend.close()
 
 
 def _open(

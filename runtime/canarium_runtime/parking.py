@@ -1,10 +1,13 @@
 """Requests that wait for something that is not in the queue, each until its own deadline."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from canarium_runtime.errors import ErrorKind, ServingError
+
+_log = logging.getLogger(__name__)
 
 Resume = Callable[[ServingError | None], None]
 """Is called once, on the event loop: with None when what it waits for is there, or with the reason why it is not."""
@@ -41,10 +44,18 @@ class Parking:
         self._parked.pop(resume, None)
 
     def release(self, error: ServingError | None = None) -> None:
-        """Go on with all of them."""
-        parked, self._parked = self._parked, {}
-        for resume in parked:
-            resume(error)
+        """Go on with all that wait now."""
+        self._go_on([*self._parked], error)
+
+    def _go_on(self, waiting: Iterable[Resume], error: ServingError | None) -> None:
+        for resume in waiting:
+            if self._parked.pop(resume, None) is None:
+                continue  # removed by what another one did when it went on
+            try:
+                resume(error)
+            except Exception:  # noqa: BLE001 - logged
+                # One caller's mistake must not keep the others waiting.
+                _log.exception("a request that waited failed to go on")
 
     def _watch(self) -> None:
         if self._timer is None and self._parked:
@@ -53,7 +64,6 @@ class Parking:
     def _sweep(self) -> None:
         self._timer = None
         now = time.monotonic()
-        for resume in [r for r, deadline in self._parked.items() if deadline <= now]:
-            del self._parked[resume]
-            resume(ServingError(ErrorKind.DEADLINE, self._too_late))
+        late = [r for r, deadline in self._parked.items() if deadline <= now]
+        self._go_on(late, ServingError(ErrorKind.DEADLINE, self._too_late))
         self._watch()

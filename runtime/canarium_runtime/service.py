@@ -58,8 +58,9 @@ STATUS_OF_KIND: dict[ErrorKind, PredictionStatus] = {
     ErrorKind.INTERNAL: PredictionStatus.ERROR,
 }
 """How a failure counts; every other kind is the client's mistake."""
-_LOADABLE = frozenset({ModelState.UNLOADED, ModelState.LOADING, ModelState.WARMING})
-_UNLOAD_POLL_SECONDS = 0.01
+_LOADABLE = frozenset(
+    {ModelState.UNLOADED, ModelState.LOADING, ModelState.WARMING, ModelState.FAILED}
+)
 _MEASURED = frozenset({PredictionStatus.ERROR, PredictionStatus.TIMEOUT, PredictionStatus.FALLBACK})
 """Refusals are quick: among the latencies they would make an overloaded server look fast."""
 
@@ -80,12 +81,14 @@ class Prediction(Request):
         patience: seconds that its client waits.
     """
 
-    __slots__ = ("_give_up", "_open", "_service", "admitted_at", "marks")
+    __slots__ = ("_give_up", "_open", "_service", "admitted_at", "generation", "marks")
 
     def __init__(self, service: "InferenceService", request_id: str, patience: float) -> None:
         self.admitted_at = now = time.monotonic()
         self.deadline = now + patience
         self.request_id = request_id
+        self.generation = service.generation
+        """Which loading of the model it came to."""
         self.marks: Marks | None = None
         """What is out of the ordinary with its answer."""
         self._service = service
@@ -168,10 +171,22 @@ class Prediction(Request):
             # They know whom to call, who knows this: a circle that the garbage collector would have to find.
             self._give_up = None
             self.done = _nobody
-            self._service.leave(error, self.age(), self.marks)
+            self._leave(error)
             if self.trace is not None:
                 stood_in = "" if self.marks is None else self.marks.get(FALLBACK, "")
                 self.trace.end(error, stood_in, time.monotonic())
+
+    def _leave(self, error: BaseException | None) -> None:
+        self._service.leave(self.generation, error, self.age(), self.marks)
+
+
+class Guest(Prediction):
+    """A request of another model of the server, for which this one stands in: that one counts it."""
+
+    __slots__ = ()
+
+    def _leave(self, error: BaseException | None) -> None:
+        self._service.make_place(self.generation)
 
 
 def _nobody(_: Outputs | ServingError) -> None:
@@ -227,10 +242,19 @@ class InferenceService:
         """Whether requests can be run at once."""
         self.leaving = False
         """Whether clients are asked to connect anew, elsewhere."""
-        self.on_demand: Callable[[], object] | None = None
-        """Begins to load the model, where it is loaded only when somebody asks for it."""
+        self.on_demand: Callable[[], bool] | None = None
+        """Begins to load the model, where it is loaded only when somebody asks for it; False: not now, since it failed
+        a short while ago."""
+        self.on_idle: Callable[[], None] | None = None
+        """Told when the last request under way is answered."""
         self.used_at = 0.0
-        """Instant of `time.monotonic()` of the last request."""
+        """Instant of `time.monotonic()` of the last request, or of its loading."""
+        self.generation = 0
+        """Rises with each unloading: requests that came before it are answered by the model that goes."""
+        self._former = 0
+        """Requests under way that came before the unloading under way."""
+        self._freed: asyncio.Future[None] | None = None
+        """While an unloaded model still answers requests that came before: done when it is free."""
         self._parking = Parking("the model was not loaded within the request timeout")
         metrics.queue_length = lambda: self.waiting
 
@@ -285,6 +309,15 @@ class InferenceService:
     def joins_rows(self) -> bool:
         """Whether rows of several requests may share a run."""
         return self._batching
+
+    def check_fallbacks(self, spec: ModelSpec) -> None:
+        """See to it that what stands in for the model can.
+
+        Raises:
+            LoadError: InvalidConfig.
+        """
+        for fallback in self.fallbacks:
+            fallback.check(spec)
 
     async def make_cache(self, model_sha256: str) -> ResponseCache | None:
         """Make the cache that the settings ask for, for a model of this digest; None: none.
@@ -359,6 +392,7 @@ class InferenceService:
         if report.seconds_per_run is not None:
             self._batcher.placement.observe(report.seconds_per_run)
         self._compose(cache)
+        self.used_at = time.monotonic()
         self.lifecycle.advance(Event.WARMED)
         self._parking.release()
 
@@ -373,6 +407,7 @@ class InferenceService:
                 self.cancel,
                 self.fallbacks,
                 None if timeout is None else timeout.total_seconds(),
+                self.request_timeout_seconds,
                 BreakerPolicy(failures=config.breaker_failures)
                 if self.fallbacks and config.breaker_failures
                 else None,
@@ -404,24 +439,52 @@ class InferenceService:
             self.lifecycle.advance(Event.FAILED, reason)
         self._parking.release(self._not_answering())
 
-    async def unload(self, reason: str) -> None:
-        """Take the model out of service and free it, when the requests under way are answered."""
+    def retire(self, reason: str) -> None:
+        """Take the model out of service, and free it when the requests under way are answered; see `freed`.
+
+        Those that come from now on wait for the next loading, or are refused where there is none on demand.
+        """
         self.lifecycle.advance(Event.UNLOAD, reason)
-        while self.busy:  # noqa: ASYNC110 - bounded by the request timeout; nothing tells of the last answer
-            await asyncio.sleep(_UNLOAD_POLL_SECONDS)
+        self.generation += 1
+        self._former = self.metrics.inflight
+        if self._former:
+            self._freed = asyncio.get_running_loop().create_future()
+        else:
+            self._free()
+
+    async def freed(self) -> None:
+        """Wait until nobody needs a model that was taken out of service. At once where none was."""
+        if self._freed is not None:
+            await asyncio.wait((self._freed,))
+
+    def _free_former(self) -> None:
+        if self._freed is not None and not self._former:
+            self._free()
+
+    def _free(self) -> None:
+        """Free the model, as soon as no run uses it."""
         batcher, backend = self._batcher, self._backend
         self._batcher = self._backend = None
         if batcher is not None:
-            batcher.close()
-        if backend is not None:
-            backend.close()
+            batcher.close(None if backend is None else backend.close)
+        freed, self._freed = self._freed, None
+        if freed is not None:
+            freed.set_result(None)
 
     def when_ready(self, prediction: Prediction, resume: Resume) -> None:
-        """Go on with an admitted request at once, or when its model is loaded."""
-        if self.answering:
+        """Go on with an admitted request at once, or when its model is loaded.
+
+        `resume` gets the reason where that is not going to happen: the loading that it was to wait for has failed.
+        """
+        # Of a model that is being unloaded there is still a batcher, for requests that came before.
+        if self._batcher is not None and (
+            self._freed is None or prediction.generation < self.generation
+        ):
             resume(None)
-        else:
+        elif self._begin_loading():
             self._parking.add(resume, prediction.deadline)
+        else:
+            resume(self._not_answering())
 
     def forget(self, resume: Resume) -> None:
         """Undo `when_ready` for a request that nobody waits for."""
@@ -437,15 +500,11 @@ class InferenceService:
         Raises:
             ServingError: NOT_READY, STOPPING or QUEUE_FULL; counted already.
         """
-        error: ServingError | None = None
-        if self.metrics.inflight >= self.max_inflight:
-            error = QueueFullError(self.max_inflight)
-        elif not self.answering and not self._begin_loading():
-            error = self._not_answering()
-        if error is not None:
+        try:
+            self._take_place()
+        except ServingError as error:
             self.metrics.failed[status_of(error)] += 1
-            raise error
-        self.metrics.inflight += 1
+            raise
         patience = self.request_timeout_seconds
         if timeout_seconds is not None and timeout_seconds < patience:
             patience = timeout_seconds
@@ -453,9 +512,43 @@ class InferenceService:
         self.used_at = prediction.admitted_at
         return prediction
 
-    def leave(self, error: BaseException | None, seconds: float, marks: Marks | None) -> None:
-        """Count a request that was let in, by how it ended."""
+    def _take_place(self) -> None:
+        if self.metrics.inflight >= self.max_inflight:
+            raise QueueFullError(self.max_inflight)
+        if not self.answering and not self._begin_loading():
+            raise self._not_answering()
+        self.metrics.inflight += 1
+
+    def invite(self, deadline: float) -> Guest:
+        """Let a request of another model in, which this one is to answer in its stead; loads the model if need be.
+
+        Args:
+            deadline: instant of `time.monotonic()`.
+
+        Raises:
+            ServingError: NOT_READY, STOPPING or QUEUE_FULL.
+        """
+        self._take_place()
+        guest = Guest(self, "", deadline - time.monotonic())
+        self.used_at = guest.admitted_at
+        return guest
+
+    def make_place(self, generation: int) -> None:
+        """Note that a request has left; where it was the last, whoever waits for that goes on."""
         self.metrics.inflight -= 1
+        if self._freed is not None and generation < self.generation:
+            self._former -= 1
+            if not self._former:
+                # Not at once: whoever hands the answer out may still ask for the specs.
+                asyncio.get_running_loop().call_soon(self._free_former)
+        if not self.metrics.inflight and self.on_idle is not None:
+            self.on_idle()
+
+    def leave(
+        self, generation: int, error: BaseException | None, seconds: float, marks: Marks | None
+    ) -> None:
+        """Count a request that was let in, by how it ended."""
+        self.make_place(generation)
         if error is not None:
             status = status_of(error)
         elif marks is not None and FALLBACK in marks:
@@ -517,21 +610,6 @@ class InferenceService:
         prediction.rows = rows if self._batching else 1
         self._batcher.take(prediction)
 
-    def submit_for(
-        self, other: ModelSpec, inputs: validation.ValidatedInputs, deadline: float, done: Done
-    ) -> Request:
-        """Queue inputs that were made for another model.
-
-        Raises:
-            ServingError: MODEL_FAILED: this model takes other inputs or lacks an output; or as `submit`.
-        """
-        spec = self.spec
-        if spec.inputs != other.inputs or not set(inputs.outputs) <= set(spec.output_names):
-            text = f"model {self.config.model_name!r} has other inputs or outputs"
-            raise ServingError(ErrorKind.MODEL_FAILED, text)
-        self.used_at = time.monotonic()
-        return self.submit(inputs, deadline, done)
-
     def cancel(self, ticket: Request) -> None:
         """Forget what `submit` queued."""
         if self._batcher is not None:
@@ -585,19 +663,17 @@ class InferenceService:
             await self.pipeline.cache.close()
 
     def close(self) -> None:
-        """Drop what waits and free the model."""
+        """Drop what waits and free the model. Nothing is answered from now on."""
+        self.terminate()
+        self.stop()
         self._parking.release(self._not_answering())
-        if self._batcher is not None:
-            self._batcher.close()
-        if self._backend is not None:
-            self._backend.close()
+        self._free()
 
     def _begin_loading(self) -> bool:
         """Whether a request may wait for the model, which is then being loaded."""
         if self.on_demand is None or self.lifecycle.state not in _LOADABLE:
             return False
-        self.on_demand()
-        return True
+        return self.on_demand()
 
     def _not_answering(self) -> ServingError:
         state = self.lifecycle.state

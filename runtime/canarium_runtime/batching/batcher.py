@@ -144,6 +144,8 @@ class Batcher:
         self._busy = 0
         """Batches in the executor: those that run, and one that is ready behind them."""
         self._pump_scheduled = False
+        self._closed = False
+        self._then: Callable[[], None] | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -185,7 +187,7 @@ class Batcher:
             What to give to `cancel`.
 
         Raises:
-            ServingError: QUEUE_FULL, also when its turn would come after its deadline.
+            ServingError: QUEUE_FULL, also when its turn would come after its deadline; STOPPING: it is closed.
         """
         request = Request(
             rows=rows,
@@ -203,6 +205,8 @@ class Batcher:
 
     def take(self, request: Request) -> None:
         """Take one request whose fields are set; see `submit`."""
+        if self._closed:
+            raise _stopping()
         refused = self.queue.offer(request, time.monotonic())
         if refused is not None:
             raise _refusal(refused)
@@ -222,15 +226,30 @@ class Batcher:
             del self._requests[request]
             self.queue.cancel(request)
 
-    def close(self) -> None:
-        """Refuse what still waits and let the threads go."""
-        error = ServingError(ErrorKind.STOPPING, "the server is stopping", retry_after_seconds=1)
+    def close(self, then: Callable[[], None] | None = None) -> None:
+        """Refuse what still waits and let the threads go.
+
+        Args:
+            then: called once no run uses the backend any more, now or later: a run whose client has gone goes on, and
+                what it computes with must not be freed under it.
+        """
+        if self._closed:
+            return
+        self._closed = True
         for request in list(self._requests):
-            self._settle(request, error)
+            self.queue.cancel(request)
+            self._settle(request, _stopping())
         for timer in (self._wake, self._sweep):
             if timer is not None:
                 timer.cancel()
+        self._then = then
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._busy and self._then is not None:
+            then, self._then = self._then, None
+            then()
 
     def _has_room(self) -> bool:
         """Whether a batch can be started, or a full one be made ready behind those that run."""
@@ -241,6 +260,8 @@ class Batcher:
     def _pump(self) -> None:
         """Start batches while workers are free and the queue gives any."""
         self._pump_scheduled = False
+        if self._closed:
+            return
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
@@ -283,6 +304,8 @@ class Batcher:
 
         def done(ended: asyncio.Future[tuple[_Batch, _Result | None]]) -> None:
             self._busy -= 1
+            if self._closed:
+                self._end()
             if ended.cancelled():
                 return
             if (error := ended.exception()) is not None:
@@ -364,6 +387,10 @@ class Batcher:
             self._settle(request, error)
         if self._requests:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
+
+
+def _stopping() -> ServingError:
+    return ServingError(ErrorKind.STOPPING, "the server is stopping", retry_after_seconds=1)
 
 
 def _refusal(refused: QueueFull | TooLate) -> ServingError:

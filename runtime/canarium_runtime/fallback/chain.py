@@ -3,7 +3,8 @@
 Theory of operation. A request runs the model, for `timeout_seconds` at most. When that fails for a reason that is not
 the client's, the fallbacks are tried one after the other with what is left of the request's time. After some failures
 in a row the breaker opens: the model is not asked for a while, and the fallbacks answer at once; then one request is
-let through to see. Each fallback has a breaker of its own.
+let through to see. Each fallback has a breaker of its own. A request that had little time, because its client said so
+or its body came slowly, says nothing about whom it ran out of time with.
 
 An answer of a fallback is marked, and counted as `fallback`, which is a failure to the gates of a rollout: a new
 version must not look good because something else answers for it.
@@ -55,6 +56,8 @@ _STANDS_IN = frozenset(
 """Failures that are not the client's, for which somebody else may answer."""
 _BLAMES = frozenset({ErrorKind.MODEL_FAILED, ErrorKind.DEADLINE, ErrorKind.INTERNAL})
 """Those that say that whoever was asked is broken, and not just busy."""
+_FAIR_SHARE = 0.5
+"""A deadline is to be blamed on whoever had at least this share of the time that it may take."""
 
 
 class Chain:
@@ -65,6 +68,7 @@ class Chain:
         cancel: gives queued ones up.
         fallbacks: in the order in which they are tried.
         timeout_seconds: longest wait for the model, before the fallbacks are tried; None: the request's own.
+        patience_seconds: longest wait of a request that does not say how long it waits.
         policy: of the breakers; None: there are none.
     """
 
@@ -74,12 +78,14 @@ class Chain:
         cancel: Callable[[Any], None],
         fallbacks: Sequence[Fallback],
         timeout_seconds: float | None,
+        patience_seconds: float,
         policy: BreakerPolicy | None,
     ) -> None:
         self._submit = submit
         self._cancel = cancel
         self._fallbacks = fallbacks
         self._timeout_seconds = timeout_seconds
+        self._patience_seconds = patience_seconds
         self.breaker = _breaker("the model", policy)
         self._breakers = [_breaker(f.name, policy) for f in fallbacks]
         self.answered: Counter[str] = Counter({f.name: 0 for f in fallbacks})
@@ -138,6 +144,11 @@ class _Attempt:
         self._given_up = False
         self._turn = 0
         """How many were asked."""
+        self._breaker: Breaker | None = None
+        """Around whoever is being asked."""
+        self._ticket = 0
+        self._fair_from = 0.0
+        """Instant from which a deadline is the fault of whoever is being asked."""
 
     def start(self) -> Cancel:
         """Ask the model."""
@@ -150,18 +161,21 @@ class _Attempt:
             ticket = chain._submit(self._inputs, deadline, done, self._prediction)
             return lambda: chain._cancel(ticket)
 
-        self._ask(chain.breaker, "the model", ask, 0, None)
+        self._ask(chain.breaker, "the model", chain._timeout_seconds, ask, 0, None)
         return self._give_up
 
     def _give_up(self) -> None:
         self._given_up = True
         if self._cancel is not None:
             self._cancel()
+            if self._breaker is not None:
+                self._breaker.dropped(self._ticket, time.monotonic())
 
     def _ask(
         self,
         breaker: Breaker | None,
         name: str,
+        timeout_seconds: float | None,
         ask: Callable[[Done], Cancel],
         following: int,
         why: ServingError | None,
@@ -171,6 +185,7 @@ class _Attempt:
         Args:
             breaker: around it.
             name: of it.
+            timeout_seconds: how long it may take; None: as long as the request has.
             ask: begins.
             following: index of the fallback that is next in line.
             why: the model's own failure, which the client is told when nobody answers.
@@ -186,11 +201,17 @@ class _Attempt:
                 why or ServingError(ErrorKind.NOT_READY, text, retry_after_seconds=seconds),
             )
             return
+        self._breaker, self._ticket = breaker, ticket
+        patience = self._chain._patience_seconds
+        self._fair_from = now + _FAIR_SHARE * min(timeout_seconds or patience, patience)
+        self._turn = turn = self._turn + 1
 
         def done(outcome: Outputs | ServingError) -> None:
+            if self._given_up or turn != self._turn:
+                return  # nobody waits, or it has failed to begin and answers all the same
+            self._turn += 1
             self._cancel = None
-            if breaker is not None:
-                _report(breaker, ticket, outcome)
+            self._report(outcome)
             if isinstance(outcome, ServingError):
                 self._next(following, why or outcome)
                 return
@@ -199,15 +220,16 @@ class _Attempt:
                 self._prediction.mark(FALLBACK, name)
             self._done(outcome)
 
-        self._turn = turn = self._turn + 1
         try:
             cancel = ask(done)
-            if turn == self._turn:  # else it has failed already, and the next one is being asked
-                self._cancel = cancel
         except ServingError as error:
-            if breaker is not None:
-                _report(breaker, ticket, error)
-            self._next(following, why or error)
+            done(error)
+        except Exception:  # noqa: BLE001 - logged, and the next in line is asked
+            _log.exception("asking for an answer failed in this server itself")
+            done(ServingError(ErrorKind.INTERNAL, "internal error"))
+        else:
+            if turn == self._turn:  # else it has answered or failed already
+                self._cancel = cancel
 
     def _next(self, index: int, why: ServingError) -> None:
         chain = self._chain
@@ -222,14 +244,19 @@ class _Attempt:
         def ask(done: Done) -> Cancel:
             return fallback.start(self._inputs, self._prediction.deadline, done)
 
-        self._ask(chain._breakers[index], fallback.name, ask, index + 1, why)
+        breaker, timeout_seconds = chain._breakers[index], fallback.timeout_seconds
+        self._ask(breaker, fallback.name, timeout_seconds, ask, index + 1, why)
 
-
-def _report(breaker: Breaker, ticket: int, outcome: Outputs | ServingError) -> None:
-    now = time.monotonic()
-    if not isinstance(outcome, ServingError):
-        breaker.succeeded(ticket, now)
-    elif outcome.kind in _BLAMES:
-        breaker.failed(ticket, now, outcome.message)
-    else:
-        breaker.dropped(ticket, now)
+    def _report(self, outcome: Outputs | ServingError) -> None:
+        breaker, ticket = self._breaker, self._ticket
+        if breaker is None:
+            return
+        now = time.monotonic()
+        if not isinstance(outcome, ServingError):
+            breaker.succeeded(ticket, now)
+        elif outcome.kind in _BLAMES and (
+            outcome.kind is not ErrorKind.DEADLINE or now >= self._fair_from
+        ):
+            breaker.failed(ticket, now, outcome.message)
+        else:
+            breaker.dropped(ticket, now)

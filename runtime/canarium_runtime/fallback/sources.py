@@ -5,6 +5,7 @@ with a mark that says who gave it.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -18,11 +19,14 @@ from canarium_api.runtime_config import FallbackEntry
 from canarium_runtime.backends.base import DTYPES, Array, ModelSpec
 from canarium_runtime.batching.batcher import Done
 from canarium_runtime.batching.merge import Outputs, Run
-from canarium_runtime.errors import ErrorKind, ServingError
+from canarium_runtime.errors import ErrorKind, LoadError, ServingError
+from canarium_runtime.parking import Resume
 from canarium_runtime.validation import ValidatedInputs
 
 if TYPE_CHECKING:
     import httpx  # loaded where another server is asked
+
+_log = logging.getLogger(__name__)
 
 Cancel = Callable[[], None]
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -35,6 +39,19 @@ class Fallback(Protocol):
     @property
     def name(self) -> str:
         """How answers and metrics call it."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """How long it may take; None: as long as the request has."""
+        ...
+
+    def check(self, spec: ModelSpec) -> None:
+        """See, before the model is served, whether this can stand in for it.
+
+        Raises:
+            LoadError: InvalidConfig.
+        """
         ...
 
     def start(self, inputs: ValidatedInputs, deadline: float, done: Done) -> Cancel:
@@ -67,28 +84,55 @@ class FixedAnswer:
     """The same outputs for each row.
 
     Args:
-        outputs: one row of each output, by name.
+        outputs: one row of each output, by name; the whole output where the model has no rows.
         spec: gives the outputs of the model that it stands in for, once that is loaded.
     """
 
     name = "default"
+    timeout_seconds = None
 
     def __init__(self, outputs: Mapping[str, Any], spec: Callable[[], ModelSpec]) -> None:
         self._outputs = outputs
         self._spec = spec
 
+    def check(self, spec: ModelSpec) -> None:
+        """See `Fallback`."""
+        for output in spec.outputs:
+            try:
+                row = self._row(spec, output.name)
+            except (ServingError, ValueError, TypeError, OverflowError) as error:
+                text = f"the fixed answer of the fallbacks gives no {output.datatype} for {output.name!r}: {error}"
+                raise LoadError("InvalidConfig", text, permanent=True) from error
+            shape = output.shape[1:] if spec.batchable else output.shape
+            fits = len(row.shape) == len(shape) and all(
+                size == wanted or not isinstance(wanted, int)
+                for size, wanted in zip(row.shape, shape, strict=True)
+            )
+            if not fits:
+                what = "a row of the model's" if spec.batchable else "the model's"
+                text = (
+                    f"the fixed answer of the fallbacks has shape {list(row.shape)} for {output.name!r}, and {what} "
+                    f"has {[d if isinstance(d, int) else -1 for d in shape]}: write the output as the model would"
+                )
+                raise LoadError("InvalidConfig", text, permanent=True)
+
     def start(self, inputs: ValidatedInputs, deadline: float, done: Done) -> Cancel:
         """See `Fallback`."""
-        datatypes = self._spec().output_datatypes
+        spec = self._spec()
         arrays: list[Array] = []
         for name in inputs.outputs:
-            if name not in self._outputs:
-                text = f"the default answer has no output {name!r}"
-                raise ServingError(ErrorKind.MODEL_FAILED, text)
-            row = np.array(self._outputs[name], DTYPES[datatypes[name]])
-            arrays.append(np.broadcast_to(row, (inputs.rows, *row.shape)).copy())
+            row = self._row(spec, name)
+            if spec.batchable:
+                row = np.broadcast_to(row, (inputs.rows, *row.shape)).copy()
+            arrays.append(row)
         done(Outputs(Run(arrays)))
         return _nothing
+
+    def _row(self, spec: ModelSpec, name: str) -> Array:
+        if name not in self._outputs:
+            text = f"the default answer has no output {name!r}"
+            raise ServingError(ErrorKind.MODEL_FAILED, text)
+        return np.array(self._outputs[name], DTYPES[spec.output_datatypes[name]])
 
     async def close(self) -> None:
         """See `Fallback`."""
@@ -113,14 +157,17 @@ class OtherServer:
     ) -> None:
         import httpx
 
-        self._failures = (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError)
         self.name = _host(url)
         self._url = url
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds: float | None = timeout_seconds
         self._spec = spec
         limits = httpx.Limits(max_connections=_CONNECTIONS)
-        self._client = httpx.AsyncClient(transport=transport, limits=limits)
+        # The library's own timeouts would cut a longer one of the settings short.
+        self._client = httpx.AsyncClient(transport=transport, limits=limits, timeout=None)  # noqa: S113 - see _ask
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def check(self, spec: ModelSpec) -> None:
+        """See `Fallback`: what another server has is seen when it is asked."""
 
     def start(self, inputs: ValidatedInputs, deadline: float, done: Done) -> Cancel:
         """See `Fallback`."""
@@ -134,21 +181,42 @@ class OtherServer:
         return cancel
 
     async def _ask(self, inputs: ValidatedInputs, deadline: float, done: Done) -> None:
-        seconds = min(self._timeout_seconds, deadline - time.monotonic())
+        left, own = deadline - time.monotonic(), self.timeout_seconds
         outcome: Outputs | ServingError
         try:
-            async with asyncio.timeout(seconds):
-                response = await self._client.post(
-                    self._url,
-                    content=self._body(inputs),
-                    headers={"content-type": "application/json"},
-                )
-            outcome = self._read(response, inputs)
-        except self._failures as error:
-            text = f"{self.name} gave no answer"
-            outcome = ServingError(ErrorKind.MODEL_FAILED, text)
-            outcome.__cause__ = error
+            async with asyncio.timeout(left if own is None else min(own, left)):
+                outcome = self._read(await self._fetch(self._body(inputs)), inputs)
+        except TimeoutError as error:
+            outcome = self._failure(ErrorKind.DEADLINE, error)
+        except Exception as error:  # noqa: BLE001 - what another server says can be wrong in any way
+            outcome = self._failure(ErrorKind.MODEL_FAILED, error)
         done(outcome)
+
+    def _failure(self, kind: ErrorKind, error: Exception) -> ServingError:
+        _log.debug("a fallback gave no answer", extra={"fallback": self.name, "cause": repr(error)})
+        failure = ServingError(kind, f"{self.name} gave no answer")
+        failure.__cause__ = error
+        return failure
+
+    async def _fetch(self, body: bytes) -> bytes:
+        """Send a request.
+
+        Raises:
+            ValueError: another status than 200, or too large an answer.
+            httpx.HTTPError: no answer.
+        """
+        headers = {"content-type": "application/json"}
+        async with self._client.stream("POST", self._url, content=body, headers=headers) as got:
+            if got.status_code != HTTPStatus.OK:
+                msg = f"status {got.status_code}"
+                raise ValueError(msg)
+            answer = bytearray()
+            async for piece in got.aiter_bytes():
+                answer += piece
+                if len(answer) > _MAX_ANSWER_BYTES:
+                    msg = f"more than {_MAX_ANSWER_BYTES} bytes"
+                    raise ValueError(msg)
+        return bytes(answer)
 
     def _body(self, inputs: ValidatedInputs) -> bytes:
         datatypes = {t.name: t.datatype for t in self._spec().inputs}
@@ -163,21 +231,18 @@ class OtherServer:
         ]
         return orjson.dumps({"inputs": tensors, "outputs": [{"name": n} for n in inputs.outputs]})
 
-    def _read(self, response: "httpx.Response", inputs: ValidatedInputs) -> Outputs:
-        """Read a V2 answer.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is none, or not for these outputs.
-        """
-        if response.status_code != HTTPStatus.OK or len(response.content) > _MAX_ANSWER_BYTES:
-            msg = f"status {response.status_code}, {len(response.content)} bytes"
-            raise ValueError(msg)
-        given = {o["name"]: o for o in orjson.loads(response.content)["outputs"]}
-        datatypes = self._spec().output_datatypes
-        arrays = [
-            np.array(given[name]["data"], DTYPES[datatypes[name]]).reshape(given[name]["shape"])
-            for name in inputs.outputs
-        ]
+    def _read(self, answer: bytes, inputs: ValidatedInputs) -> Outputs:
+        """Read a V2 answer; raises whatever is wrong with it."""
+        spec = self._spec()
+        given = {o["name"]: o for o in orjson.loads(answer)["outputs"]}
+        arrays: list[Array] = []
+        for name in inputs.outputs:
+            data, shape = given[name]["data"], given[name]["shape"]
+            array = np.array(data, DTYPES[spec.output_datatypes[name]]).reshape(shape)
+            if spec.batchable and array.shape[:1] != (inputs.rows,):
+                msg = f"{name}: shape {list(array.shape)} for {inputs.rows} rows"
+                raise ValueError(msg)
+            arrays.append(array)
         return Outputs(Run(arrays))
 
     async def close(self) -> None:
@@ -188,32 +253,107 @@ class OtherServer:
         await self._client.aclose()
 
 
+class Invited(Protocol):
+    """A request that was let in."""
+
+    def run(self, inputs: ValidatedInputs, done: Done) -> None:
+        """Get the answer."""
+        ...
+
+    def cancel(self) -> None:
+        """Give it up."""
+        ...
+
+    def close(self) -> None:
+        """Leave."""
+        ...
+
+
+class Host(Protocol):
+    """What is asked of another model."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Its specs; raises a ServingError while it is not loaded."""
+        ...
+
+    def invite(self, deadline: float) -> Invited:
+        """Let a request in; begins to load the model."""
+        ...
+
+    def when_ready(self, prediction: Any, resume: Resume) -> None:
+        """Go on when it is loaded."""
+        ...
+
+    def forget(self, resume: Resume) -> None:
+        """Undo that."""
+        ...
+
+
 class OtherModel:
-    """Another model of this server.
+    """Another model of this server, which is loaded for it if need be.
 
     Args:
         name: of the model, with its version behind a colon where that is given.
-        submit: queues inputs for it.
-        cancel: gives queued ones up.
+        host: the model.
+        spec: gives the tensors of the model that it stands in for.
     """
 
-    def __init__(
-        self,
-        name: str,
-        submit: Callable[[ValidatedInputs, float, Done], Any],
-        cancel: Callable[[Any], None],
-    ) -> None:
+    timeout_seconds = None
+
+    def __init__(self, name: str, host: Host, spec: Callable[[], ModelSpec]) -> None:
         self.name = name
-        self._submit = submit
-        self._cancel = cancel
+        self._host = host
+        self._spec = spec
+
+    def check(self, spec: ModelSpec) -> None:
+        """See `Fallback`: the other model may not be loaded yet."""
 
     def start(self, inputs: ValidatedInputs, deadline: float, done: Done) -> Cancel:
         """See `Fallback`."""
-        ticket = self._submit(inputs, deadline, done)
-        return lambda: self._cancel(ticket)
+        host, guest = self._host, self._host.invite(deadline)
+        open_ = True
+
+        def end(outcome: Outputs | ServingError) -> None:
+            nonlocal open_
+            if open_:
+                open_ = False
+                guest.close()
+                done(outcome)
+
+        def resume(error: ServingError | None) -> None:
+            try:
+                if error is not None:
+                    raise error
+                _check_fits(self.name, host.spec, self._spec(), inputs)
+                guest.run(inputs, end)
+            except ServingError as failure:
+                end(failure)
+
+        def cancel() -> None:
+            nonlocal open_
+            if open_:
+                open_ = False
+                host.forget(resume)
+                guest.cancel()
+                guest.close()
+
+        host.when_ready(guest, resume)
+        return cancel
 
     async def close(self) -> None:
         """See `Fallback`."""
+
+
+def _check_fits(name: str, other: ModelSpec, spec: ModelSpec, inputs: ValidatedInputs) -> None:
+    """Raise MODEL_FAILED where another model takes other inputs, or gives other outputs."""
+    datatypes, others = spec.output_datatypes, other.output_datatypes
+    fits = other.inputs == spec.inputs and all(
+        others.get(output) == datatypes[output] for output in inputs.outputs
+    )
+    if not fits:
+        text = f"model {name!r} has other inputs or outputs"
+        raise ServingError(ErrorKind.MODEL_FAILED, text)
 
 
 def name_of(entry: FallbackEntry) -> str:

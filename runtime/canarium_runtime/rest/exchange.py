@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.audit.log import AuditLog
-from canarium_runtime.backends.base import Array
+from canarium_runtime.backends.base import Array, ModelSpec
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.fallback.chain import FALLBACK
@@ -104,6 +104,7 @@ class Route:
             "canarium.model.version": identity.model_version,
             "canarium.revision": identity.revision,
         }
+        self._spec: ModelSpec | None = None
 
     @property
     def codec(self) -> Codec:
@@ -112,10 +113,11 @@ class Route:
         Raises:
             ServingError: NOT_READY while no model is loaded.
         """
-        if self._codec is None:
-            self._codec = self._make_codec(
-                self.service.spec, self.identity, self.service.rules.reader
-            )
+        spec = self.service.spec
+        if self._codec is None or self._spec is not spec:
+            # For the first time, or because another model came when it was loaded again.
+            self._spec = spec
+            self._codec = self._make_codec(spec, self.identity, self.service.rules.reader)
         return self._codec
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from canarium_api.metric_names import FAILED_STATUSES, PredictionStatus
 from canarium_api.runtime_config import FallbackEntry, ModelEntry, RuntimeConfig
-from canarium_runtime.backends.base import BackendError
+from canarium_runtime.backends.base import BackendError, ModelSpec
 from canarium_runtime.batching.batcher import Asker
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError
@@ -35,11 +35,16 @@ def row(value: float = 1) -> ValidatedInputs:
 class Scripted:
     """A fallback that does what it is told."""
 
+    timeout_seconds = None
+
     def __init__(self, name: str, outcome: float | ErrorKind) -> None:
         self.name = name
         self.outcome = outcome
         self.asked = 0
         self.given_up = 0
+
+    def check(self, _: ModelSpec) -> None:
+        """It can."""
 
     def start(self, _: ValidatedInputs, __: float, done: Callable[[Outcome], None]) -> Cancel:
         self.asked += 1
@@ -64,7 +69,7 @@ class World:
         self.service = make_service()
         self.model: float | ErrorKind = 1.0
         self.asked = 0
-        self.chain = Chain(self.submit, lambda _: None, fallbacks, None, policy)
+        self.chain = Chain(self.submit, lambda _: None, fallbacks, None, 0.0, policy)
 
     def submit(
         self, _: ValidatedInputs, __: float, done: Callable[[Outcome], None], ___: Asker
@@ -271,8 +276,12 @@ async def test_in_a_server_another_model_stands_in_and_it_is_a_failure_to_the_ga
     ("entry", "message"),
     [
         ({"model": "q"}, "CANARIUM_FALLBACKS names a model that CANARIUM_MODELS does not list: q"),
-        ({"model": "q", "url": "http://a"}, "exactly one of model, url and outputs"),
-        ({"url": "ftp://a"}, "pattern"),
+        ({"model": "q", "url": "http://a/v2/models/m/infer"}, "exactly one of model, url and"),
+        ({"url": "ftp://a/v2/models/m/infer"}, "pattern"),
+        ({"url": "http://u:secret@a/v2/models/m/infer"}, "pattern"),
+        ({"url": "http://a:99999/v2/models/m/infer"}, "port is 99999: expected at most 65535"),
+        ({"url": "http://a/predict"}, "pattern"),
+        ({"outputs": {"y": 1}, "timeout": "0s"}, "CANARIUM_FALLBACKS: timeout must be above 0"),
         ({}, "exactly one"),
     ],
 )

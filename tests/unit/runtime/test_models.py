@@ -2,65 +2,14 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import Callable
-from typing import Any
 
 import pytest
+from tests.unit.runtime.several import World
 
 from canarium_api.runtime_config import ModelEntry, RuntimeConfig
-from canarium_runtime.errors import ErrorKind, LoadError, ServingError
+from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.lifecycle import ModelState
 from canarium_runtime.models import Models
-from canarium_runtime.service import InferenceService
-from canarium_runtime.testing import FakeBackend
-from canarium_runtime.warmup import Report
-
-
-class World:
-    """Models whose artefacts are fakes of 1000 bytes each."""
-
-    def __init__(self, *names: str, broken: str = "", **settings: Any) -> None:
-        self.loads: list[str] = []
-        self.backends: dict[str, FakeBackend] = {}
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.broken = broken
-        entries = tuple(ModelEntry(name=n, uri=f"file:///{n}.onnx") for n in names)
-        config = RuntimeConfig(
-            model_uri="file:///main.onnx", model_name="main", models=entries, **settings
-        )
-        self.models = Models(config, self.load)
-
-    async def load(
-        self, config: RuntimeConfig, service: InferenceService, _: threading.Event
-    ) -> None:
-        self.loads.append(config.model_name)
-        await self.gate.wait()
-        if config.model_name == self.broken:
-            raise LoadError("ModelUnreadable", "not a model")
-        backend = self.backends[config.model_name] = FakeBackend()
-        service.begin_warming()
-        service.serve(backend, Report())
-
-    def states(self) -> dict[str, str]:
-        return {s.name: s.state.value for s in self.models.index()}
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110 - loading is a task that nobody waits for
-                await asyncio.sleep(0.001)
-
-    async def ask(self, name: str) -> None:
-        """A request that waits for its model."""
-        service = self.models.get(name)
-        prediction = service.admit()
-        here: asyncio.Future[ServingError | None] = asyncio.get_running_loop().create_future()
-        service.when_ready(prediction, here.set_result)
-        error = await here
-        prediction.close(error)
-        if error is not None:
-            raise error
 
 
 async def test_without_a_bound_all_are_loaded_at_the_start() -> None:
