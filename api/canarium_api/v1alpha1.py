@@ -13,6 +13,7 @@ from pydantic import Field
 from canarium_api.base import ApiModel, rules
 from canarium_api.cache import CacheSpec, SecretKeyRef
 from canarium_api.duration import Duration
+from canarium_api.fallback import FallbackSpec
 from canarium_api.input_rules import ValidationSpec
 from canarium_api.model_types import Accelerator as Accelerator
 from canarium_api.model_types import Datatype as Datatype
@@ -21,7 +22,7 @@ from canarium_api.model_types import ModelFormat as ModelFormat
 from canarium_api.model_types import Precision as Precision
 from canarium_api.model_types import TensorDeclaration as TensorDeclaration
 from canarium_api.padding import PaddingSpec
-from canarium_api.patterns import MODEL_URI_PATTERN
+from canarium_api.patterns import MODEL_URI_PATTERN, VERSION_PATTERN
 from canarium_api.quantity import Quantity
 from canarium_api.rollout import DEFAULT_STEPS, RolloutSpec
 from canarium_api.security import AuditSpec, RateLimitSpec, SecuritySpec
@@ -133,6 +134,33 @@ class ModelSpec(ApiModel):
     """Warm-up before ready."""
 
 
+class MoreModelSpec(ApiModel):
+    """One more model that the pods of this one offer, at `/v2/models/NAME/infer`."""
+
+    model_config = rules(
+        (
+            "!self.uri.startsWith('http://') || has(self.sha256)",
+            "serving.models[].sha256 is required with an http:// URI, since the transport proves nothing: "
+            "add the digest (sha256sum FILE) or use https://",
+        ),
+    )
+
+    name: str = Field(min_length=1, max_length=63, pattern=VERSION_PATTERN)
+    """Name in URLs."""
+    version: str = Field(default="1", min_length=1, max_length=63, pattern=VERSION_PATTERN)
+    """Version in URLs. The first that is listed of a name answers where none is asked for."""
+    uri: str = Field(min_length=1, max_length=2048, pattern=MODEL_URI_PATTERN)
+    """Where it is, as `model.uri`."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Digest of the file."""
+    format: ModelFormat = ModelFormat.ONNX
+    """File format, as `model.format`."""
+    inputs: list[TensorDeclaration] = Field(default=[], max_length=64)
+    """Inputs of a model that does not declare them itself."""
+    outputs: list[TensorDeclaration] = Field(default=[], max_length=64)
+    """Outputs, likewise."""
+
+
 class ResourcesSpec(ApiModel):
     """Requests and limits of the serving container, as in a pod."""
 
@@ -230,6 +258,20 @@ class ServingSpec(ApiModel):
             "!has(self.audit) || !has(self.audit.kafka) || self.processes == 1",
             "serving.audit.kafka has one chain of records in each pod: set serving.processes to 1, or use audit.file",
         ),
+        (
+            "!has(self.models) || self.models.all(m, self.models.exists_one(o, "
+            "o.name == m.name && o.version == m.version))",
+            "serving.models names a model and version twice: give one another name or version, or remove it",
+        ),
+        (
+            "!has(self.modelMemory) || has(self.models)",
+            "serving.modelMemory bounds serving.models: list models, or remove it",
+        ),
+        (
+            "!has(self.fallbacks) || self.fallbacks.all(f, !has(f.model) || has(self.models) && "
+            "self.models.exists(m, m.name == f.model && (!has(f.version) || m.version == f.version)))",
+            "serving.fallbacks[].model is none of serving.models: list it there, or name one that is",
+        ),
     )
 
     max_batch_size: int = Field(default=32, ge=1, le=4096)
@@ -253,6 +295,20 @@ class ServingSpec(ApiModel):
     """Longest time from arrival to answer; after it, clients get 504."""
     max_body_size: Quantity = "16Mi"
     """Largest request body; above it, clients get 413."""
+    models: list[MoreModelSpec] | None = Field(default=None, min_length=1, max_length=16)
+    """More models in the same pods. Default: none. The rollout, its checks and readiness are about `model`."""
+    model_memory: Quantity | None = None
+    """Most memory of all models together, estimated by their size: `models` are then loaded when somebody asks for
+    them, and the least recently used make room. Default: no bound, all are loaded at the start."""
+    fallbacks: list[FallbackSpec] | None = Field(default=None, min_length=1, max_length=8)
+    """Who answers when the model fails or takes too long, in that order. Such an answer is marked, and a failure to the
+    checks of a rollout. Default: nobody."""
+    backend_timeout: Duration | None = None
+    """How long a request may wait for the model before the fallbacks are tried. Default: `requestTimeout`, which leaves
+    them no time."""
+    breaker_failures: int | None = Field(default=None, ge=0, le=1000)
+    """With fallbacks: after so many failures of the model in a row it is left alone for a while; 0: never. Default: 5.
+    """
     cache: CacheSpec | None = None
     """Keep answers, and give equal requests the same one without running the model. Default: off."""
     validation: ValidationSpec = ValidationSpec()

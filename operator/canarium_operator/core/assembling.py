@@ -67,7 +67,7 @@ def assemble(
         return present_unreadable(status, generation, "; ".join(map(str, spec)), now)
     complete = completed(spec, templates)
     if isinstance(complete, ModelDeploymentSpec):
-        spec, problems = complete, validation.validate(complete)
+        spec, problems = complete, validation.validate(complete, ref.name)
     else:
         problems = complete
     current = rejection is not None and rejection[0] == generation

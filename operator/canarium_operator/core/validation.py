@@ -17,6 +17,7 @@ from canarium_operator.core.cache_validation import validate_cache
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.validation import validate_rollout
+from canarium_operator.core.several_validation import validate_several
 from canarium_operator.core.versions import versions_of
 
 MAX_SAMPLES_BYTES: Final = 64 * 1024
@@ -47,8 +48,13 @@ def _words(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-def validate(spec: ModelDeploymentSpec) -> list[Problem]:
-    """Check a spec across its fields; an empty list means that it can be carried out."""
+def validate(spec: ModelDeploymentSpec, name: str | None = None) -> list[Problem]:
+    """Check a spec across its fields; an empty list means that it can be carried out.
+
+    Args:
+        spec: what is asked for.
+        name: of the object, where there is one.
+    """
     return [
         *_resources(spec),
         *_model(spec),
@@ -56,6 +62,7 @@ def validate(spec: ModelDeploymentSpec) -> list[Problem]:
         *_batching(spec),
         *_padding(spec),
         *_input_rules(spec),
+        *validate_several(spec, name),
         *_ratios(spec),
         *_test(spec),
         *_shadow(spec),

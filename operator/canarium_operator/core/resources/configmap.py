@@ -15,7 +15,13 @@ from canarium_api.v1alpha1 import Accelerator, ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.resources import jobs_source, metadata, model_source, securing
+from canarium_operator.core.resources import (
+    jobs_source,
+    metadata,
+    model_source,
+    securing,
+    several,
+)
 from canarium_operator.core.resources.cache import cache_settings
 from canarium_operator.core.resources.tracing import tracing_settings
 from canarium_operator.core.revision import Revision
@@ -80,6 +86,7 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         # Whether there is a shadow or not: it must not restart the pods of the revision that it is compared with.
         answers_port=ANSWERS_PORT if serving.processes == 1 else None,
         grpc_port=GRPC_PORT if serving.grpc else None,
+        **several.settings(serving),
         **cache_settings(serving.cache),
         **tracing_settings(serving.tracing),
         **securing.secure(serving).settings,

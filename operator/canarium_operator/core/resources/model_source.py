@@ -24,8 +24,14 @@ class ModelSource:
     """Mounts of the container, all read-only."""
 
 
-def locate(uri: str) -> ModelSource:
-    """Resolve a URI: `pvc://claim/a/b.onnx` becomes `file:///models/a/b.onnx` with the claim mounted at /models."""
+def locate(uri: str, number: int = 0) -> ModelSource:
+    """Resolve a URI: `pvc://claim/a/b.onnx` becomes `file:///models/a/b.onnx` with the claim mounted at /models.
+
+    Args:
+        uri: of the spec.
+        number: 0: the model; 1 and more: those of `serving.models`, which are mounted at `/models-1` and so on.
+    """
+    suffix = f"-{number}" if number else ""
     scheme, _, rest = uri.partition("://")
     name, _, path = rest.partition("/")
     if scheme == "pvc":
@@ -35,7 +41,13 @@ def locate(uri: str) -> ModelSource:
     else:
         return ModelSource(uri=uri)
     return ModelSource(
-        uri=f"file://{MOUNT_PATH}/{path}",
-        volumes=[{"name": _VOLUME, **volume}],
-        mounts=[{"name": _VOLUME, "mountPath": MOUNT_PATH, "readOnly": True}],
+        uri=f"file://{MOUNT_PATH}{suffix}/{path}",
+        volumes=[{"name": f"{_VOLUME}{suffix}", **volume}],
+        mounts=[
+            {
+                "name": f"{_VOLUME}{suffix}",
+                "mountPath": f"{MOUNT_PATH}{suffix}",
+                "readOnly": True,
+            }
+        ],
     )

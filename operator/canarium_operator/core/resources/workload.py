@@ -15,7 +15,13 @@ from canarium_api.v1alpha1 import ServingSpec
 from canarium_operator.core import naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
-from canarium_operator.core.resources import jobs_source, metadata, model_source, securing
+from canarium_operator.core.resources import (
+    jobs_source,
+    metadata,
+    model_source,
+    securing,
+    several,
+)
 from canarium_operator.core.resources.cache import cache_environment
 from canarium_operator.core.resources.configmap import DRAIN_DELAY
 from canarium_operator.core.resources.tracing import tracing_environment
@@ -86,8 +92,13 @@ def _pod_spec(ref: ObjectRef, revision: Revision) -> Manifest:
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": math.ceil(drain) + _GRACE_SECONDS,
         "securityContext": security,
-        "containers": [_container(ref, revision, mounts, secured)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes, *secured.volumes],
+        "containers": [_container(ref, revision, [*mounts, *several.mounts(serving)], secured)],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            *volumes,
+            *several.volumes(serving),
+            *secured.volumes,
+        ],
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
