@@ -23,8 +23,8 @@ from canarium_runtime.resilience.breaker import BreakerPolicy
 from canarium_runtime.validation import ValidatedInputs
 
 TIMEOUT_SECONDS = 0.1
-MOST_SECONDS = 1.0
-"""Ten times the timeout: the machine of the test is busy."""
+MOST_SECONDS = 10.0
+"""A hundred times the timeout, since the machine of the test may be busy; who waits for the server waits longer."""
 POLICY = BreakerPolicy(failures=3, first_pause_seconds=0.05, longest_pause_seconds=0.2)
 
 
@@ -109,7 +109,7 @@ class Load:
         await self.until(lambda: self.hits >= wanted)
 
     async def until(self, condition: object) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():  # type: ignore[operator]
                 if self._task.done():
                     await self._task  # raises what went wrong
@@ -168,7 +168,7 @@ async def test_closing_while_the_server_hangs_ends(
     cache.put(key_of(cache, 1), [np.array([1])])
     server.stall()
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await cache.close()
     finally:
         server.resume()
@@ -186,7 +186,7 @@ async def test_wrong_bytes_in_redis_are_no_answer_and_are_replaced(tmp_path: Pat
         cache.put(one, [np.array([1])])
         cache.put(other, [np.array([2])])
         name_of_one, name_of_other = PREFIX + one.hex(), PREFIX + other.hex()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await stranger.exists(name_of_one, name_of_other) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         right = await stranger.get(name_of_one)
@@ -196,7 +196,7 @@ async def test_wrong_bytes_in_redis_are_no_answer_and_are_replaced(tmp_path: Pat
             assert await cache.get_below(one) is None
         assert (statistics(cache).errors, statistics(cache).up) == (5, True)
         cache.put(one, [np.array([1])])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await cache.get_below(one) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         await stranger.delete(name_of_one)
@@ -216,7 +216,7 @@ async def test_two_servers_share_what_one_has_computed(
         ("digest",), None, [GuardedLevel(name, level, ttl_seconds=60, timeout_seconds=5)]
     )
     await other.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (found := await other.get_below(key_of(other, 7))) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert found[0].tolist() == ["a", "é"]
