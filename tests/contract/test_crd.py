@@ -41,6 +41,7 @@ def metrics(*found: dict[str, Any]) -> dict[str, Any]:
 
 
 MODEL = {"uri": "https://models.example.com/m"}
+MORE = {"name": "more", "uri": "https://models.example.com/more.onnx"}
 TENSOR = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
 
 
@@ -59,6 +60,14 @@ def ab_test(**ways: Any) -> dict[str, Any]:
             {"model": {**MODEL, "warmup": {"uri": "http://models.example.com/w.jsonl"}}},
         ),
         ("set uri, or remove sha256", {"model": {**MODEL, "warmup": {"sha256": "0" * 64}}}),
+        ("give one another name or version", {"serving": {"models": [MORE, MORE]}}),
+        ("list models, or remove it", {"serving": {"modelMemory": "1Gi"}}),
+        ("list it there", {"serving": {"fallbacks": [{"model": "more"}]}}),
+        ("exactly one of model, url and outputs", {"serving": {"fallbacks": [{}]}}),
+        (
+            "add the digest",
+            {"serving": {"models": [{"name": "more", "uri": "http://models.example.com/a.onnx"}]}},
+        ),
         (
             "set accelerator to auto or gpu",
             {"serving": {"execution": {"accelerator": "none", "provider": "cuda"}}},
@@ -132,6 +141,15 @@ async def test_a_name_that_no_service_could_have_is_refused(real: RealWorld, nam
     [
         {"model": {"uri": "http://models.example.com/a.onnx", "sha256": "0" * 64}},
         {"model": {"uri": "pvc://models/a/b.onnx"}},
+        {
+            "serving": {
+                "models": [MORE, {**MORE, "version": "2"}],
+                "modelMemory": "512Mi",
+                "fallbacks": [{"model": "more", "version": "2"}, {"outputs": {"y": [1]}}],
+                "backendTimeout": "1s",
+                "breakerFailures": 0,
+            }
+        },
         {"model": {"uri": "configmap://tiny/model.py", "format": "python", "allowCode": True}},
         {"model": {**MODEL, "format": "torch", "inputs": [TENSOR], "outputs": [TENSOR]}},
         {"model": {**MODEL, "warmup": {"samples": [{"instances": [[1, 2]]}]}}},
