@@ -12,13 +12,23 @@ from canarium_runtime.batching.batcher import Done
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.caching import Abandoned, ResponseCache
 from canarium_runtime.errors import ErrorKind, ServingError
-from canarium_runtime.fallback.chain import Chain, Marked, Submit
+from canarium_runtime.fallback.chain import FALLBACK, Chain, Marked, Submit
 from canarium_runtime.parking import Parking
 from canarium_runtime.validation import ValidatedInputs
 
 Cancel = Callable[[], None]
 _NOBODYS = frozenset({ErrorKind.DEADLINE, ErrorKind.QUEUE_FULL, ErrorKind.STOPPING})
 """Failures that say nothing about an equal request, which may have more time."""
+
+
+class _StoodIn(Outputs):
+    """What somebody else than the model answered."""
+
+    __slots__ = ("who",)
+
+    def __init__(self, outputs: Outputs, who: str) -> None:
+        super().__init__(outputs.run, outputs.start, outputs.stop)
+        self.who = who
 
 
 class Pipeline:
@@ -142,6 +152,8 @@ class _Cached:
         self._joins = False
         self._pipeline.joined.remove(self._expired)
         if not isinstance(outcome, Abandoned):
+            if isinstance(outcome, _StoodIn):
+                self._prediction.mark(FALLBACK, outcome.who)
             self._done(outcome)
             return
         try:
@@ -180,10 +192,10 @@ class _Cached:
                 self._cache.flights.abandon(self._key)
             else:
                 self._land(outcome)
-        elif self._prediction.marks:
-            # Not what the model itself says: not kept, and each of the others asks for itself.
-            self._leads = False
-            self._cache.flights.abandon(self._key)
+        elif (marks := self._prediction.marks) is not None and FALLBACK in marks:
+            # Not what the model itself says, so it is not kept. Those who wait for it get it, marked: if each asked for
+            # itself, one after the other, a model that is broken would make the last of them wait for all.
+            self._land(_StoodIn(outcome, marks[FALLBACK]))
         else:
             self._cache.put(self._key, outcome.arrays)
             self._land(outcome)

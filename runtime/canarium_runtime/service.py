@@ -534,8 +534,13 @@ class InferenceService:
         return guest
 
     def make_place(self, generation: int) -> None:
-        """Note that a request has left; where it was the last, whoever waits for that goes on."""
+        """Note that a request has left, which somebody else counts."""
         self.metrics.inflight -= 1
+        if self._freed is not None or self.on_idle is not None:
+            self._tell_who_waits(generation)
+
+    def _tell_who_waits(self, generation: int) -> None:
+        """Go on with what waits for the last request."""
         if self._freed is not None and generation < self.generation:
             self._former -= 1
             if not self._former:
@@ -548,7 +553,9 @@ class InferenceService:
         self, generation: int, error: BaseException | None, seconds: float, marks: Marks | None
     ) -> None:
         """Count a request that was let in, by how it ended."""
-        self.make_place(generation)
+        self.metrics.inflight -= 1
+        if self._freed is not None or self.on_idle is not None:
+            self._tell_who_waits(generation)
         if error is not None:
             status = status_of(error)
         elif marks is not None and FALLBACK in marks:

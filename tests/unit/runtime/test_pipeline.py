@@ -1,7 +1,6 @@
 """A request's way through the cache: one run for equal requests, and nobody loses by another's failure."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -148,12 +147,26 @@ async def test_a_refused_leader_raises_and_leaves_no_trace() -> None:
     assert len(w.asked) == 1
 
 
-async def test_an_answer_that_is_marked_is_neither_kept_nor_shared() -> None:
-    """What somebody else answered for the model is not the model's answer."""
+async def test_an_answer_of_somebody_else_is_shared_with_its_mark_and_not_kept() -> None:
+    """Nobody waits for others to be refused one after the other; what it says is not the model's answer."""
     w = World()
-    prediction, leader, _ = w.send(1)
-    _, follower, _ = w.send(1)
-    prediction.mark("fallback", "other")
+    leading, leader, _ = w.send(1)
+    following, follower, _ = w.send(1)
+    leading.mark("fallback", "other")
     w.asked[0][1](answer(9))
-    assert (shown(leader), follower, len(w.asked)) == ([[[9.0]]], [], 2)
-    assert time.monotonic() < prediction.deadline
+    assert shown(leader) == shown(follower) == [[[9.0]]]
+    assert following.marks == {"fallback": "other"}
+    later, _, _ = w.send(1)
+    assert (len(w.asked), later.marks) == (2, None)
+
+
+async def test_a_warning_about_the_input_keeps_no_answer_from_the_cache() -> None:
+    """It is the model's own answer, and the warning each request's own."""
+    w = World()
+    warned, _, _ = w.send(1)
+    plain, follower, _ = w.send(1)
+    warned.mark("warnings", ["x was clipped"])
+    w.asked[0][1](answer(9))
+    assert (shown(follower), plain.marks) == ([[[9.0]]], None)
+    _, later, _ = w.send(1)
+    assert (shown(later), len(w.asked)) == ([[[9.0]]], 1)
