@@ -27,13 +27,9 @@ from canarium_api.runtime_config import FallbackEntry, RuntimeConfig
 from canarium_runtime import loader
 from canarium_runtime.caching import ResponseCache
 from canarium_runtime.errors import ErrorKind, LoadError, ServingError
-from canarium_runtime.fallback.sources import (
-    Fallback,
-    FixedAnswer,
-    OtherModel,
-    OtherServer,
-    name_of,
-)
+from canarium_runtime.fallback.other_model import OtherModel
+from canarium_runtime.fallback.other_server import OtherServer
+from canarium_runtime.fallback.sources import Fallback, FixedAnswer, name_of
 from canarium_runtime.lifecycle import Event, ModelState
 from canarium_runtime.metrics import Metrics, render
 from canarium_runtime.repository import Stopped

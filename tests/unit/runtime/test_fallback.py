@@ -15,7 +15,8 @@ from canarium_runtime.batching.batcher import Asker
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.fallback.chain import Chain
-from canarium_runtime.fallback.sources import Cancel, FixedAnswer, OtherServer
+from canarium_runtime.fallback.other_server import OtherServer
+from canarium_runtime.fallback.sources import Cancel, FixedAnswer
 from canarium_runtime.metrics import render
 from canarium_runtime.models import Models
 from canarium_runtime.resilience.breaker import BreakerPolicy

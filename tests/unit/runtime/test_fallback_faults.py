@@ -14,9 +14,10 @@ from tests.unit.runtime.several import row, shown
 from canarium_runtime.backends.base import ModelSpec
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.errors import ErrorKind, LoadError, ServingError
-from canarium_runtime.fallback import sources
+from canarium_runtime.fallback import other_server
 from canarium_runtime.fallback.chain import Chain
-from canarium_runtime.fallback.sources import Cancel, FixedAnswer, OtherServer
+from canarium_runtime.fallback.other_server import OtherServer
+from canarium_runtime.fallback.sources import Cancel, FixedAnswer
 from canarium_runtime.resilience.breaker import BreakerPolicy, BreakerState
 from canarium_runtime.testing import make_service, model_spec, tensor
 from canarium_runtime.validation import ValidatedInputs
@@ -244,7 +245,7 @@ async def test_a_server_that_cannot_even_be_asked_is_no_answer(ask: Ask) -> None
 
 async def test_a_body_without_end_is_cut_off(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not read into memory first."""
-    monkeypatch.setattr(sources, "_MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(other_server, "_MAX_ANSWER_BYTES", 100_000)
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
