@@ -104,8 +104,10 @@ async def load(models: Models, name: str, parameters: Iterable[str]) -> None:
         parameters: names of what the client said about it.
 
     Raises:
-        ServingError: NOT_FOUND; INVALID for a parameter; NOT_READY with the reason why it cannot be loaded.
+        ServingError: NOT_FOUND; INVALID for a parameter; NOT_READY with the reason why it cannot be loaded;
+            METHOD_NOT_ALLOWED where the settings do not allow it.
     """
+    _check_allowed(models)
     _refuse_parameters(parameters)
     models.get(name)
     for version in models.names()[name]:
@@ -116,8 +118,10 @@ async def unload(models: Models, name: str, parameters: Iterable[str]) -> None:
     """Stop serving all versions of a model, and free what they hold.
 
     Raises:
-        ServingError: NOT_FOUND; INVALID for a parameter; METHOD_NOT_ALLOWED for the server's first model.
+        ServingError: NOT_FOUND; INVALID for a parameter; METHOD_NOT_ALLOWED for the server's first model, and where the
+            settings do not allow it.
     """
+    _check_allowed(models)
     # There are no dependents here, so that it is the same whether they are to go, too.
     _refuse_parameters(p for p in parameters if p != "unload_dependents")
     models.get(name)
@@ -126,6 +130,12 @@ async def unload(models: Models, name: str, parameters: Iterable[str]) -> None:
         raise ServingError(ErrorKind.METHOD_NOT_ALLOWED, message)
     for version in models.names()[name]:
         await models.unload(name, version)
+
+
+def _check_allowed(models: Models) -> None:
+    if not models.config.model_control:
+        message = "clients may not load and unload models here: set CANARIUM_MODEL_CONTROL to true to let them"
+        raise ServingError(ErrorKind.METHOD_NOT_ALLOWED, message)
 
 
 def _refuse_parameters(parameters: Iterable[str]) -> None:

@@ -33,7 +33,7 @@ CHECKS = ",".join(
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     uri = linear_model(folder / "model.onnx").as_uri()
-    started = Server(folder, uri, model_name="linear", model_version="7")
+    started = Server(folder, uri, model_name="linear", model_version="7", model_control="true")
     started.wait_ready()
     yield started
     started.terminate()

@@ -69,6 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         model_version="7",
         grpc_port=str(grpc_port),
         models=json.dumps([{"name": "brain", "version": "2", "uri": second}]),
+        model_control="true",
     )
     started.grpc_address = f"127.0.0.1:{grpc_port}"
     started.wait_ready()

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from tests.unit.runtime.several import World
 
 from canarium_api.runtime_config import ModelEntry, RuntimeConfig
+from canarium_runtime import management
 from canarium_runtime.errors import ErrorKind, ServingError
 from canarium_runtime.lifecycle import ModelState
 from canarium_runtime.models import Models
@@ -175,3 +177,21 @@ async def test_a_models_own_declarations_are_not_those_of_the_first() -> None:
     own = Models(config).get("b").config
     assert [t.name for t in own.model_inputs] == ["x"]
     assert (own.model_format, own.warmup_samples, own.warmup_uri) == ("torch", (), None)
+
+
+@pytest.mark.parametrize("move", [management.load, management.unload])
+async def test_clients_load_and_unload_only_where_the_settings_let_them(move: Any) -> None:
+    """Otherwise anybody who can ask could take a model away from all others."""
+    w = World("a")
+    await w.models.start()
+    await w.until(lambda: w.states()["a"] == "Ready")
+    with pytest.raises(ServingError, match="CANARIUM_MODEL_CONTROL") as caught:
+        await move(w.models, "a", ())
+    assert caught.value.kind is ErrorKind.METHOD_NOT_ALLOWED
+    assert w.states()["a"] == "Ready"
+    await w.models.close()
+    allowed = World("a", model_control=True)
+    await allowed.models.start()
+    await move(allowed.models, "a", ())
+    assert allowed.states()["a"] == ("Ready" if move is management.load else "Unloaded")
+    await allowed.models.close()
