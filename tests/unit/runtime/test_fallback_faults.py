@@ -67,7 +67,7 @@ class World:
             self.submit, self.cancelled.append, [self.other], None, patience_seconds, policy
         )
 
-    def submit(self, inputs: ValidatedInputs, deadline: float, done: Any) -> int:
+    def submit(self, inputs: ValidatedInputs, deadline: float, done: Any, _: Any) -> int:
         self.model.start(inputs, deadline, done)
         return len(self.model.asked)
 
