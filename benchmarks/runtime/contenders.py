@@ -3,6 +3,7 @@
 A contender is one way to run one server. Peers are one file each in peers/, run in an environment of their own.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -51,6 +52,16 @@ FEATURES = "canarium, all features"
 PAIR = "canarium, 2 processes"
 
 _KEY = "a-key-for-benchmarks-alone"
+_RULES = {
+    "level": "strict",
+    "inputs": [
+        {
+            "name": "x",
+            "features": [{"name": f"f{i}", "min": -1000, "max": 1000} for i in range(30)],
+        }
+    ],
+}
+"""A range for each feature of model T."""
 FEATURE_SETTINGS: dict[str, str] = {
     # Authentication, rate limit, strict validation, audit, and an L1 cache that always misses: it has room for some 60
     # answers of T, and wrk sends 256 different requests in turn.
@@ -58,7 +69,7 @@ FEATURE_SETTINGS: dict[str, str] = {
     "CANARIUM_API_KEYS_PATH": "{folder}/api-keys",
     "CANARIUM_RATE_LIMIT": "1000000",
     "CANARIUM_RATE_LIMIT_BURST": "1000000",
-    "CANARIUM_VALIDATION": '{"level":"strict","inputs":[{"name":"x","each":{"min":-1000,"max":1000}}]}',
+    "CANARIUM_VALIDATION": json.dumps(_RULES),
     "CANARIUM_AUDIT_SINK": "File",
     "CANARIUM_AUDIT_FILE": "{folder}/audit.jsonl",
     "CANARIUM_CACHE_MEMORY_BYTES": "32768",

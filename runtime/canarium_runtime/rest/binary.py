@@ -67,8 +67,11 @@ def read(data: memoryview, datatype: str, shape: tuple[int, ...], field: str) ->
     """
     count = math.prod(shape)
     if datatype == "BYTES":
+        if count * _LENGTH.size > len(data):  # before memory is taken for them
+            raise invalid(
+                field, f"{count} strings for shape {list(shape)}", f"only {len(data)} bytes"
+            )
         values = np.empty(count, object)
-        # A count far above the data ends at the first missing element, not with memory.
         values[:] = list(_strings(data, count, field))
         return values.reshape(shape)
     dtype = DTYPES[datatype]

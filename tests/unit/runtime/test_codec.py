@@ -419,3 +419,17 @@ def test_binary_and_json_outputs_can_be_mixed() -> None:
     assert (first["parameters"], second["data"]) == ({"binary_data_size": 8}, ["a", "b"])
     assert third["data"] == [0.0, 2.0, 1.0, 3.0]
     assert len(body) == size + 8
+
+
+def test_a_huge_shape_of_strings_takes_no_memory() -> None:
+    """Refused by what the bytes can hold, before anything is made for them."""
+    one = {
+        "name": "t",
+        "shape": [10**12],
+        "datatype": "BYTES",
+        "parameters": {"binary_data_size": 5},
+    }
+    head = orjson.dumps({"inputs": [X, one]})
+    with pytest.raises(ServingError, match=r"1000000000000 strings.*only 5 bytes") as caught:
+        V2Codec(SPEC, IDENTITY).decode(head + b"\x01\0\0\0a", len(head))
+    assert caught.value.kind is ErrorKind.INVALID
