@@ -196,9 +196,11 @@ def prometheus(url: str, start: datetime, end: datetime, step: timedelta) -> Sou
     Args:
         url: base URL.
         start: first instant.
-        end: last instant.
+        end: last instant that must be covered: the last point is there or less than a step later, as what a rollout was
+            decided by came in its last moments.
         step: time between two points.
     """
+    end = start + step * math.ceil((end - start) / step)
 
     def ask(query: str) -> list[tuple[Mapping[str, str], list[tuple[float, float]]]]:
         words = {
