@@ -14,6 +14,9 @@ then. The window is a part of the run's own time, so the wait is always small be
 _WEIGHT = 0.15
 _WINDOW = 0.4
 """Length of the window after an answer, as a part of the run's time."""
+_MOST_GROWTH = 4.0
+"""A run counts as at most so many times what was expected: one that was held up, by a machine that was paused, says
+nothing about the next, and must not make the queue refuse those who have time enough."""
 _LEAST_SHARE = 0.25
 """Below this share of answered rows that come back, nobody is waited for."""
 
@@ -55,6 +58,7 @@ class Pace:
         if known is None:
             self._runs[bucket] = (float(rows), seconds)
         else:
+            seconds = min(seconds, _MOST_GROWTH * known[1])
             self._runs[bucket] = (
                 known[0] + _WEIGHT * (rows - known[0]),
                 known[1] + _WEIGHT * (seconds - known[1]),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from canarium_runtime.batching.policy import Batch, BatchQueue, Idle, Item, WaitUntil
+from canarium_runtime.batching.policy import Batch, BatchQueue, Idle, Item, TooLate, WaitUntil
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -165,3 +165,27 @@ def test_nobody_is_waited_for_where_a_fuller_batch_saves_nothing(fuller_seconds:
     queue.finished(4, 0.010, now)
     queue.offer(Named(id=1, rows=4, key="k", deadline=now + 30), now)
     assert isinstance(queue.next_batch(now), Batch)
+
+
+def test_one_run_that_was_held_up_refuses_nobody() -> None:
+    """A process that was stopped in the middle of a run (a paused machine) is as quick as before when it goes on."""
+    queue = make_queue(max_rows=4)
+    now = 100.0
+    for _ in range(20):
+        queue.finished(4, 0.010, now)
+    queue.finished(4, 300.0, now)
+    for number in range(50):
+        assert queue.offer(Named(id=number, rows=1, key="k", deadline=now + 30), now) is None
+
+
+def test_a_model_that_has_become_slower_is_believed_after_some_runs() -> None:
+    """Each run may raise what is expected only so much, and all of them together do."""
+    queue = make_queue(max_rows=4)
+    now = 100.0
+    queue.finished(4, 0.010, now)
+    for _ in range(40):
+        queue.finished(4, 20.0, now)
+    for number in range(8):
+        assert queue.offer(Named(id=number, rows=1, key="k", deadline=now + 1e9), now) is None
+    refused = queue.offer(Named(id=9, rows=1, key="k", deadline=now + 30), now)
+    assert isinstance(refused, TooLate)
