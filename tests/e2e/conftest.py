@@ -189,6 +189,38 @@ class World:
         mine = [e for e in found if e["involvedObject"]["kind"] == "ModelDeployment"]
         return sorted(mine, key=lambda e: int(e["metadata"]["name"].rsplit(".", 1)[-1]))
 
+    def reasons(self) -> list[str]:
+        """List the reasons of the operator's Events, oldest first."""
+        return [event["reason"] for event in self.events()]
+
+    def wait_told(self, *reasons: str, seconds: float = 30) -> None:
+        """Wait until each of these reasons has its Event: they are written after the status that they tell of."""
+        told: list[str] = []
+
+        def look() -> bool:
+            told[:] = self.reasons()
+            return set(reasons) <= set(told)
+
+        try:
+            wait_for(f"Events {', '.join(reasons)}", look, seconds)
+        except AssertionError as error:
+            msg = f"{error}; told: {', '.join(told)}"
+            raise AssertionError(msg) from error
+
+    def wait_told_last(self, *reasons: str, seconds: float = 30) -> None:
+        """Wait until the latest Events have just these reasons, in this order."""
+        told: list[str] = []
+
+        def look() -> bool:
+            told[:] = self.reasons()
+            return tuple(told[-len(reasons) :]) == reasons
+
+        try:
+            wait_for(f"the Events {', '.join(reasons)} as the last ones", look, seconds)
+        except AssertionError as error:
+            msg = f"{error}; told: {', '.join(told)}"
+            raise AssertionError(msg) from error
+
 
 def quick_rollout(**parts: Any) -> dict[str, Any]:
     """Make rollout settings with seconds instead of minutes.

@@ -120,7 +120,7 @@ def test_a_sticky_test_keeps_each_user_and_finds_the_worse_version(world: World)
         assert (experiment["verdict"], goal["verdict"]) == ("Worse", "Worse")
         assert goal["pValue"] < 0.05
         assert goal["effect"] > 0.05
-        assert any(event["reason"] == "ExperimentConcluded" for event in world.events())
+        world.wait_told("ExperimentConcluded")
         command(world, "abort")
         world.wait("taken back", lambda s: s["phase"] == "Aborted", 60)
         gone = ("deployment", "service", "hpa", "pdb")

@@ -43,11 +43,6 @@ def stalled(status: dict[str, Any]) -> str | None:
     return found[0] if found else None
 
 
-def reasons(world: World) -> list[str]:
-    """List the reasons of all Events, oldest first."""
-    return [event["reason"] for event in world.events()]
-
-
 def test_what_runs_out_of_time_is_taken_back_and_says_which_time(world: World) -> None:
     """Evidence that never comes, pods that never start, a rollout without end: three versions, three reasons."""
     serve(world)
@@ -84,7 +79,7 @@ def test_what_runs_out_of_time_is_taken_back_and_says_which_time(world: World) -
         )
         assert status["failedRevisions"][-1]["reason"] == reason
         assert stalled(status) == reason
-        assert reasons(world)[-2:] == [reason, "RolledBack"]
+        world.wait_told_last(reason, "RolledBack")
 
 
 def test_a_canary_that_loses_all_pods_gives_its_traffic_away_until_they_are_back(
@@ -98,10 +93,14 @@ def test_a_canary_that_loses_all_pods_gives_its_traffic_away_until_they_are_back
         *("delete", "pods", "-n", world.namespace, "--wait=false", "--force", "--grace-period=0"),
         *("-l", f"canarium.dev/revision={canary}"),
     )
-    wait_for("its Event", lambda: "CapacityLost" in reasons(world), 30)
+    world.wait_told("CapacityLost")
     status = world.wait("40 % again", carries(40))
     assert status["stable"]["revision"] == stable
-    assert reasons(world).count("StepStarted") == 2
+    wait_for(
+        "the Event of the step's second start",
+        lambda: world.reasons().count("StepStarted") == 2,
+        30,
+    )
 
 
 def test_a_stable_revision_without_pods_is_said_to_be_unavailable(world: World) -> None:
@@ -151,7 +150,7 @@ def test_what_a_quota_refuses_is_said_and_tried_again_until_it_is_allowed(world:
         world.kubectl.run("annotate", "mdep", world.name, "-n", world.namespace, "example.com/x=1")
         world.wait("version 2 stable", lambda s: s["stable"]["modelVersion"] == "2", 150)
         assert traffic.failures() == {}, traffic.last_errors
-    assert "Recovered" in reasons(world)
+    world.wait_told("Recovered")
 
 
 def test_edited_steps_and_another_version_take_effect_in_the_middle(world: World) -> None:
@@ -166,10 +165,10 @@ def test_edited_steps_and_another_version_take_effect_in_the_middle(world: World
     world.deploy("2", models.good(2), rollout=edited)
     status = world.wait("10 % of the traffic", carries(10))
     assert status["rollout"]["step"] == 1
-    assert "RolloutReplanned" in reasons(world)
+    world.wait_told("RolloutReplanned")
     world.deploy("3", models.good(3), rollout=at_weight(20, "1s"))
     world.wait("version 3 stable", lambda s: s["stable"]["modelVersion"] == "3")
-    assert "RolloutSuperseded" in reasons(world)
+    world.wait_told("RolloutSuperseded")
 
 
 def test_a_first_model_that_never_served_is_replaced_at_once(world: World) -> None:
@@ -180,11 +179,11 @@ def test_a_first_model_that_never_served_is_replaced_at_once(world: World) -> No
         world.manifest("1", "1" * 64, rollout=quick_rollout(lastGood=gone)),
     )
     world.wait("the wrong digest", lambda s: stalled(s) == "ModelLoadFailed")
-    assert "LastGoodUnavailable" in reasons(world)
+    world.wait_told("LastGoodUnavailable")
     world.deploy("2", models.good(2))
     status = world.wait_phase("Promoted")
     assert status["stable"]["modelVersion"] == "2"
-    assert "Retargeted" in reasons(world)
+    world.wait_told("Retargeted")
 
 
 def test_a_version_that_failed_is_not_tried_again_when_it_is_named_again(world: World) -> None:
@@ -196,7 +195,7 @@ def test_a_version_that_failed_is_not_tried_again_when_it_is_named_again(world: 
     world.wait_phase("Promoted")
     world.deploy("3", models.Artefact(b"this is not an onnx file"))
     status = world.wait("Stalled", lambda s: s["phase"] == "Aborted" and stalled(s))
-    assert reasons(world)[-1] == "RevisionFailedBefore"
+    world.wait_told_last("RevisionFailedBefore")
     assert "canarium.dev/retry" in status["message"]
 
 

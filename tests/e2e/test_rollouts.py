@@ -15,10 +15,6 @@ from tests.e2e.kube import wait_for
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 
-def reasons(world: World) -> list[str]:
-    return [event["reason"] for event in world.events()]
-
-
 def replayed(world: World) -> str:
     """Record the latest rollout from Prometheus, plan it without the cluster, and give the outcome."""
     folder = Path(world.operator.log).parent
@@ -135,7 +131,7 @@ def test_a_retry_annotation_tries_a_failed_version_once_more(world: World) -> No
     with world.traffic(bad_share=0.0):
         status = world.wait("version 3 stable", lambda s: s["stable"]["modelVersion"] == "3", 120)
     assert status["failedRevisions"] == []
-    assert "RolloutRetried" in reasons(world)
+    world.wait_told("RolloutRetried")
 
 
 def test_without_requests_a_step_holds_and_describe_says_what_is_missing(world: World) -> None:
