@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import load, measuring, profiling, report
+from . import interpreters, load, measuring, profiling, report
 from .contenders import FAMILIES, PEERS, QUICK, VARIANTS, Contender
 from .environments import REPOSITORY, Environments
 from .marks import MARKS, Against, Mark
@@ -22,8 +22,10 @@ def main() -> int:
     options = _parser().parse_args()
     options.peers = options.peers or list(QUICK if options.quick else FAMILIES)
     options.rounds = options.rounds or (2 if options.quick else 3)
-    environments = Environments(options.build.resolve(), make=not options.no_install)
-    site = Site(environments, options.build.resolve())
+    interpreter = interpreters.choose(options.python)
+    build = options.build.resolve()
+    environments = Environments(build, interpreter, make=not options.no_install)
+    site = Site(environments, build)
     output = options.output or site.folder / "runtime.json"
     rows = _rows(options)
     if options.profile:
@@ -61,7 +63,11 @@ def _measure(options: argparse.Namespace, rows: list[Mark], site: Site, output: 
         f"{len(plan.contenders)} contenders, models {', '.join(plan.models)}, {plan.rounds} rounds of "
         f"{plan.seconds} s: about {plan.minutes():.0f} minutes, and more the first time (environments)"
     )
-    result = begin({"models": plan.models, "rounds": plan.rounds, "seconds": plan.seconds})
+    interpreter = site.environments.interpreter
+    say(f"Python {interpreter.number}: {interpreter.path}")
+    result = begin(
+        interpreter, {"models": plan.models, "rounds": plan.rounds, "seconds": plan.seconds}
+    )
     try:
         measuring.run(plan, site, result)
     finally:
@@ -111,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--short-seconds", type=int, default=1, help="of load with 1 and with 8 connections")
     add("--quick", action="store_true", help=f"only {', '.join(QUICK)}, and two rounds")
     add("--build", type=Path, default=BUILD, help="folder of environments, models and logs")
+    add("--python", type=Path, help="interpreter of all servers; default: the quickest here")
     add("--no-install", action="store_true", help="make no environment: what lacks is not run")
     add("--output", type=Path, help="JSON file; default: runtime.json in the build folder")
     add("--report-only", action="store_true", help="measure nothing: read the JSON file")

@@ -6,12 +6,12 @@ anew. What pip or Python say when that fails is the reason of `MissingError`, an
 
 import json
 import subprocess
-import sys
 import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from .interpreters import Interpreter
 from .progress import say
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,10 +34,12 @@ class Environments:
 
     Args:
         folder: where they are.
+        interpreter: what they are made with.
         make: False: those that are not there are missing, and nothing is installed.
     """
 
     folder: Path
+    interpreter: Interpreter
     make: bool = True
 
     def python(self, name: str) -> Path:
@@ -47,7 +49,7 @@ class Environments:
             MissingError: it cannot be made.
         """
         home = self.folder / name
-        wanted = _requirements(name)
+        wanted = _requirements(name, self.interpreter.version)
         stamp = home / _STAMP
         if stamp.exists() and stamp.read_text() == wanted:
             return home / "bin" / "python"
@@ -55,7 +57,7 @@ class Environments:
             raise MissingError(f"no environment {home}, and --no-install says to make none")
         began = time.monotonic()
         say(f"making the environment {name} (once; a minute or a few) ...")
-        _run(name, [sys.executable, "-m", "venv", "--clear", home])
+        _run(name, [self.interpreter.path, "-m", "venv", "--clear", home])
         python = home / "bin" / "python"
         command: list[str | Path] = [
             python,
@@ -87,13 +89,13 @@ def _arguments(name: str) -> list[str]:
     return ["--requirement", str(REQUIREMENTS / f"{name}.txt")]
 
 
-def _requirements(name: str) -> str:
+def _requirements(name: str, version: str) -> str:
     """What the environment is made from, as the stamp holds it."""
     if name == OURS:
         sources = [REPOSITORY / "pyproject.toml", REPOSITORY / "constraints.txt"]
     else:
         sources = [REQUIREMENTS / f"{name}.txt"]
-    return json.dumps([sys.version, *(path.read_text() for path in sources)])
+    return json.dumps([version, *(path.read_text() for path in sources)])
 
 
 def _listed(name: str) -> set[str]:

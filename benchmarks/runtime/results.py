@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .contenders import PEERS, VARIANTS, Contender
+from .interpreters import Interpreter
 from .serving import Figures, Start
 
 _BY_NAME = {c.name: c for c in (*VARIANTS, *PEERS)}
@@ -139,15 +140,16 @@ class Result:
         return [s for s in self.starts if (s.name, s.model) == (name, model)]
 
 
-def begin(options: dict[str, object]) -> Result:
-    """Make an empty result for this moment and machine."""
+def begin(interpreter: Interpreter, options: dict[str, object]) -> Result:
+    """Make an empty result for this moment, machine and interpreter."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = {
         "cpu": _cpu(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory_gib": f"{memory:.0f}",
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": interpreter.number,
+        "python_loop_ms": f"{interpreter.loop_ms:.0f}",
         "load_average_before": f"{os.getloadavg()[0]:.1f}",
     }
     return Result(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), machine, options)

@@ -21,6 +21,7 @@ from pathlib import Path
 from . import measuring, soak_clients
 from .contenders import DEFAULT, VARIANTS
 from .environments import REPOSITORY, Environments
+from .interpreters import choose
 from .progress import say
 from .report import table
 from .serving import NotRunError, Running, Site, free_port
@@ -233,7 +234,7 @@ def main() -> int:
     files = options.idle * 2 + 500
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, hard), hard))
-    site = Site(Environments(options.build.resolve()), options.build.resolve())
+    site = Site(Environments(options.build.resolve(), choose(None)), options.build.resolve())
     measuring.prepare(site)
     settings, redis_port, without = _cache(site)
     settings |= dict(text.split("=", 1) for text in options.set)

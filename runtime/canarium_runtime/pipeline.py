@@ -6,17 +6,20 @@ where it need not: callbacks, and a task only for a look into Redis or a databas
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from canarium_runtime.batching.batcher import Done
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.caching import Abandoned, ResponseCache
 from canarium_runtime.errors import ErrorKind, ServingError
-from canarium_runtime.fallback.chain import FALLBACK, Chain, Marked, Submit
+from canarium_runtime.fallback.chain import FALLBACK, Chain, Marked
 from canarium_runtime.parking import Parking
 from canarium_runtime.validation import ValidatedInputs
 
 Cancel = Callable[[], None]
+Enqueue = Callable[[Any, ValidatedInputs, Done], None]
+"""Queues a prediction with its inputs; raises ServingError."""
 _NOBODYS = frozenset({ErrorKind.DEADLINE, ErrorKind.QUEUE_FULL, ErrorKind.STOPPING})
 """Failures that say nothing about an equal request, which may have more time."""
 
@@ -35,21 +38,21 @@ class Pipeline:
     """The stages of one model.
 
     Args:
-        submit: queues inputs for the model.
-        cancel: gives queued ones up.
+        enqueue: queues a prediction for the model.
+        cancel: gives a queued one up.
         cache: answers that were given before; None: nothing is cached.
         chain: who stands in for the model; None: nobody.
     """
 
     def __init__(
         self,
-        submit: Submit,
+        enqueue: Enqueue,
         cancel: Callable[[Any], None],
         *,
         cache: ResponseCache | None = None,
         chain: Chain | None = None,
     ) -> None:
-        self._submit = submit
+        self._enqueue = enqueue
         self._cancel = cancel
         self.cache = cache
         self.chain = chain
@@ -70,8 +73,8 @@ class Pipeline:
         """Begin to get an answer from the model, or from who stands in for it."""
         if self.chain is not None:
             return self.chain.run(prediction, inputs, done)
-        ticket = self._submit(inputs, prediction.deadline, done, prediction)
-        return lambda: self._cancel(ticket)
+        self._enqueue(prediction, inputs, done)
+        return partial(self._cancel, prediction)
 
 
 class _Cached:
@@ -80,6 +83,19 @@ class _Cached:
     In order: the memory; an equal request that is under way; the levels below, in a task; the model. Whoever leads an
     equal few tells the others its answer, and puts it into the cache.
     """
+
+    __slots__ = (
+        "_cache",
+        "_cancel",
+        "_done",
+        "_inputs",
+        "_joins",
+        "_key",
+        "_leads",
+        "_pipeline",
+        "_prediction",
+        "_task",
+    )
 
     def __init__(
         self,

@@ -99,7 +99,10 @@ class Prediction(Request):
         self.taken = self.rows_done = 0
         self.waiting = False
         self.pieces = None
-        # `rows`, `key`, `inputs`, `outputs` and `done` are set by `run`; `arrived_at` and `order` by the queue.
+        # `rows`, `key`, `inputs`, `outputs` and `done` are set by `enqueue`; `arrived_at` and `order` by the queue.
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.request_id}>"
 
     def want(self, priority: int | None, timeout_seconds: float | None) -> None:
         """Take what the request itself says about its turn; None: nothing.
@@ -139,11 +142,7 @@ class Prediction(Request):
         if self.trace is not None:
             self.trace.rows = inputs.rows
         if service.pipeline is None:
-            self.inputs = inputs.arrays
-            self.key = service.key_of(inputs)
-            self.outputs = inputs.outputs
-            self.done = done
-            service.enqueue(self, inputs.rows)
+            service.enqueue(self, inputs, done)
         else:
             self._give_up = service.pipeline.start(self, inputs, done)
 
@@ -415,7 +414,7 @@ class InferenceService:
         known = self.pipeline
         self.pipeline = None
         if cache is not None or chain is not None:
-            self.pipeline = Pipeline(self.submit, self.cancel, cache=cache, chain=chain)
+            self.pipeline = Pipeline(self.enqueue, self.cancel, cache=cache, chain=chain)
         if known is None and self.pipeline is not None:
             self.metrics.more.append(self._more_series)
 
@@ -609,12 +608,18 @@ class InferenceService:
             return inputs.key
         return self._padding.key(inputs.arrays, inputs.outputs)
 
-    def enqueue(self, prediction: Prediction, rows: int) -> None:
-        """Queue a prediction whose inputs are set; see `Prediction.run`, which is how requests come here."""
+    def enqueue(
+        self, prediction: Prediction, inputs: validation.ValidatedInputs, done: Done
+    ) -> None:
+        """Queue a prediction, at most once; see `Prediction.run`, which is how requests come here."""
         if self._batcher is None:
             raise self._not_answering()
+        prediction.inputs = inputs.arrays
+        prediction.key = self.key_of(inputs)
+        prediction.outputs = inputs.outputs
+        prediction.done = done
         # Without batching, a request is one indivisible row to the queue, whatever its shape.
-        prediction.rows = rows if self._batching else 1
+        prediction.rows = inputs.rows if self._batching else 1
         self._batcher.take(prediction)
 
     def cancel(self, ticket: Request) -> None:

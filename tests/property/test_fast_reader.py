@@ -1,6 +1,7 @@
 """The fast way to read a body is the careful way: whatever it takes, it takes with equal results."""
 
 import json
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,63 @@ def test_a_remembered_frame_is_no_way_around_the_checks(
     assert len(fast._fast._frames) == 1
     body = (frame % (json.dumps(second), junk)).encode()
     assert outcome(fast, body) == outcome(slow, body)
+
+
+FRAME = '{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":%s}]}'
+arrays = st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3).map(json.dumps)
+wrong_arrays = st.one_of(
+    st.lists(st.one_of(numbers, odd), min_size=2, max_size=4).map(json.dumps),
+    # Texts that would fit together, were they not held to numbers one by one.
+    st.sampled_from(
+        ["[1,2,3", "1,2,3]", "[1,2]", '[1,"]', '["],["]', "[1,2,3],[4,5,6]", "[]", "[1,{]"]
+    ),
+    st.tuples(st.sampled_from(["[1,", "[", '[1,2,"', "[1,2,3e"]), arrays).map("".join),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(arrays, arrays, arrays, wrong_arrays), min_size=2, max_size=6))
+def test_what_is_read_together_is_what_each_is_by_itself(texts: list[str]) -> None:
+    """World: a known frame; event: several requests at once, some of them wrong; world: as if each came alone."""
+    spec = SPECS["floats"]
+    fast, slow = V2Codec(spec, IDENTITY), careful(V2Codec(spec, IDENTITY))
+    bodies = [(FRAME % text).encode() for text in texts]
+    fast.decode((FRAME % "[1,2,3]").encode(), None)
+    together = fast.decode_together(bodies)
+    for body, call in zip_longest(bodies, together):
+        if call is not None:
+            assert described(call) == outcome(slow, body)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(v2_bodies(), min_size=2, max_size=5))
+def test_bodies_of_any_kind_can_be_offered_to_be_read_together(
+    bodies: list[tuple[str, bytes]],
+) -> None:
+    """Those that are not taken are left; those that are have the careful way's results."""
+    for which, spec in SPECS.items():
+        fast, slow = V2Codec(spec, IDENTITY), careful(V2Codec(spec, IDENTITY))
+        mine = [body for name, body in bodies if name == which] * 2
+        for body in mine:
+            outcome(fast, body)
+        for body, call in zip_longest(mine, fast.decode_together(mine)):
+            if call is not None:
+                assert described(call) == outcome(slow, body)
+
+
+def test_common_bodies_are_read_together() -> None:
+    """All of an equal few; the one with another frame is left, and one that is wrong leaves all to themselves."""
+    codec = V2Codec(SPECS["floats"], IDENTITY)
+    good = [(FRAME % f"[{n},2,3]").encode() for n in range(4)]
+    other = good[0].replace(b"[1,3]", b"[1, 3]")
+    codec.decode(good[0], None)
+    read = codec.decode_together([*good, other])
+    assert [None if c is None else c.inputs.arrays["x"].tolist() for c in read] == [
+        *([[float(n), 2.0, 3.0]] for n in range(4)),
+        None,
+    ]
+    assert not codec.decode_together([*good, (FRAME % '["1",2,3]').encode()])
+    assert not codec.decode_together(good[:1])
 
 
 def test_common_bodies_do_take_the_fast_way() -> None:

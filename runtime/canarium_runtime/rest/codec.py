@@ -3,7 +3,7 @@
 Structure is checked by the codecs (MALFORMED, 400), fit to the model in validation (INVALID, 422).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,6 +58,14 @@ class Codec(Protocol):
             ServingError: MALFORMED, INVALID or UNSUPPORTED_ENCODING; its `client_id` is set where the body had one.
         """
         ...
+
+    def decode_together(self, bodies: Sequence[bytes]) -> Sequence[Call | None]:
+        """Read requests without binary data that came together, as far as that is quicker than one by one.
+
+        Returns:
+            For each what `decode` gives for it; None: ask `decode`. Empty: ask it for all of them.
+        """
+        return ()
 
     def encode(
         self, call: Call, outputs: Outputs, request_id: str, marks: Marks | None = None

@@ -62,7 +62,8 @@ class Predictor:
                 service = models.get(name, version)
                 identity = Identity(name, version, config.revision)
                 template = "/v2/models/{name}[/versions/{version}]/infer"
-                route = Route(service, identity, V2Codec, protection, http_door(template))
+                door = http_door(template)
+                route = Route(service, identity, V2Codec, protection, door, gathers=True)
                 self.routes[f"/v2/models/{name}/versions/{version}/infer"] = route
                 if self.routes.setdefault(f"/v2/models/{name}/infer", route) is route:
                     template = "/v1/models/{name}:predict"

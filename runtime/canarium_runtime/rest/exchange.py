@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from canarium_api.metric_names import PredictionStatus
 from canarium_runtime.audit.log import AuditLog
@@ -82,6 +83,7 @@ class Route:
         make_codec: the protocol.
         protection: who may ask, and what is recorded; None: everybody, nothing.
         door: how traces show what comes here; None: nothing is traced.
+        gathers: whether requests that come together are read together; see `Codec.decode_together`.
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class Route:
         make_codec: MakeCodec,
         protection: Protection | None = None,
         door: Door | None = None,
+        *,
+        gathers: bool = False,
     ) -> None:
         self.service = service
         self.identity = identity
@@ -105,6 +109,9 @@ class Route:
             "canarium.revision": identity.revision,
         }
         self._spec: ModelSpec | None = None
+        self.gathers = gathers
+        self._gathered: list[Exchange] = []
+        """Requests that came in this turn of the event loop, and are not read."""
 
     @property
     def codec(self) -> Codec:
@@ -119,6 +126,25 @@ class Route:
             self._spec = spec
             self._codec = self._make_codec(spec, self.identity, self.service.rules.reader)
         return self._codec
+
+    def gather(self, exchange: "Exchange") -> None:
+        """Read a request when all that came with it are here, which is at the end of this turn of the event loop."""
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._read_gathered)
+        self._gathered.append(exchange)
+
+    def part(self, exchange: "Exchange") -> None:
+        """Undo `gather` for a request that nobody waits for."""
+        if exchange in self._gathered:
+            self._gathered.remove(exchange)
+
+    def _read_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        calls: Sequence[Call | None] = ()
+        if len(gathered) > 1 and self.service.answering:
+            calls = self.codec.decode_together([exchange.body for exchange in gathered])
+        for exchange, call in zip_longest(gathered, calls):
+            exchange.run(call)
 
 
 class Exchange:
@@ -247,6 +273,12 @@ class Exchange:
         if self._body is not None:
             self.receive(self._body)
 
+    @property
+    def body(self) -> bytes:
+        """The whole body. Only of an exchange that has received it."""
+        assert self._body is not None  # noqa: S101 - for the type checker
+        return self._body
+
     def receive(self, body: bytes) -> None:
         """Answer the request, now that its body is complete."""
         prediction = self._prediction
@@ -254,20 +286,31 @@ class Exchange:
         self._body = body
         if self._identifying is not None:
             return
-        service = self._route.service
-        if service.answering:
-            self._run(None)
+        route = self._route
+        if not route.service.answering:
+            route.service.when_ready(prediction, self._resume)
+        elif route.gathers and self._head.json_bytes is None:
+            route.gather(self)
         else:
-            service.when_ready(prediction, self._run)
+            self.run()
 
-    def _run(self, error: ServingError | None) -> None:
-        prediction, body = self._prediction, self._body
-        assert prediction is not None and body is not None  # noqa: S101, PT018 - for the type checker
-        if error is not None:
+    def _resume(self, error: ServingError | None) -> None:
+        if error is None:
+            self.run()
+        else:
             self.fail(error)
-            return
+
+    def run(self, call: Call | None = None) -> None:
+        """Run the model on what was received.
+
+        Args:
+            call: the body as the codec reads it; None: it is not read yet.
+        """
+        prediction = self._prediction
+        assert prediction is not None  # noqa: S101 - for the type checker
         try:
-            call = self._route.codec.decode(body, self._head.json_bytes)
+            if call is None:
+                call = self._route.codec.decode(self.body, self._head.json_bytes)
             self._call = call
             if call.wishes is not None:
                 prediction.want(call.wishes.priority, call.wishes.timeout_seconds)
@@ -299,7 +342,8 @@ class Exchange:
             self._identifying.cancel()
         if self._prediction is not None:
             self._prediction.cancel()
-            self._route.service.forget(self._run)
+            self._route.service.forget(self._resume)
+            self._route.part(self)
             self._close(error or client_gone())
 
     def _settled(self, outcome: Outputs | ServingError) -> None:

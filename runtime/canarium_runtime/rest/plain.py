@@ -12,6 +12,7 @@ from canarium_runtime.rest.codec import (
     AS_LISTS,
     WRITE_ARRAYS,
     Call,
+    Codec,
     Identity,
     load_object,
     read_id,
@@ -21,7 +22,7 @@ from canarium_runtime.service import Marks
 from canarium_runtime.validation import Converter, RawTensor, describe, malformed, validate
 
 
-class PredictCodec:
+class PredictCodec(Codec):
     """`{"inputs": {name: nested arrays}}` or `{"instances": [row, ...]}`.
 
     Args:

@@ -20,6 +20,7 @@ from canarium_runtime.rest.codec import (
     AS_LISTS,
     WRITE_ARRAYS,
     Call,
+    Codec,
     Identity,
     load_object,
     read_id,
@@ -30,7 +31,7 @@ from canarium_runtime.service import Marks
 from canarium_runtime.validation import Converter, RawTensor, describe, malformed, validate
 
 
-class V2Codec:
+class V2Codec(Codec):
     """`{"inputs": [{"name", "shape", "datatype", "data"}]}`.
 
     Args:
@@ -94,6 +95,12 @@ class V2Codec:
         except ServingError as error:
             error.client_id = client_id
             raise
+
+    def decode_together(self, bodies: Sequence[bytes]) -> Sequence[Call | None]:
+        """Read those whose frames are equal and known; see `Codec`."""
+        return [
+            None if inputs is None else Call(inputs) for inputs in self._fast.read_together(bodies)
+        ]
 
     def encode(
         self, call: Call, outputs: Outputs, request_id: str, marks: Marks | None = None

@@ -14,7 +14,7 @@ from canarium_runtime.backends.base import DTYPES, Array, ModelSpec
 from canarium_runtime.batching.merge import Outputs
 from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.rest import binary
-from canarium_runtime.rest.codec import Call, Identity, is_id
+from canarium_runtime.rest.codec import Call, Codec, Identity, is_id
 from canarium_runtime.rest.wishes import wishes_of_parameters
 from canarium_runtime.rpc import open_inference_pb2 as pb
 from canarium_runtime.service import Marks
@@ -79,7 +79,7 @@ def parse(body: bytes) -> pb.ModelInferRequest:
         raise ServingError(ErrorKind.MALFORMED, text, field="") from error
 
 
-class GrpcCodec:
+class GrpcCodec(Codec):
     """`ModelInferRequest` and `ModelInferResponse`, as bytes.
 
     Args:

@@ -22,6 +22,7 @@ from canarium_runtime.app import create_app
 from canarium_runtime.listening import QuietServer, uvicorn_config
 from canarium_runtime.rest import hotlane
 from canarium_runtime.rest.endpoints import Predictor
+from canarium_runtime.rest.fast import FastReader
 from canarium_runtime.testing import FakeBackend, make_models, model_spec, tensor
 
 SPEC = model_spec(
@@ -231,6 +232,44 @@ async def test_many_requests_of_any_kind_follow_each_other_on_one_connection(hot
         assert ids[2:4] == ["b", "c"]
         assert documents[4]["outputs"]["y"] == [3.0, 7.0]
         assert one.counts() == {"success": 4, "inflight": 0}
+
+
+@pytest.mark.parametrize("hot", [True, False])
+async def test_requests_that_come_together_are_answered_as_if_each_came_alone(
+    hot: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong ones among them change nothing for the others; one whose client has left takes nobody along."""
+    together: list[int] = []
+    read_together = FastReader.read_together
+
+    def spied(reader: FastReader, bodies: Sequence[bytes]) -> Any:
+        read = read_together(reader, bodies)
+        together.append(sum(inputs is not None for inputs in read))
+        return read
+
+    monkeypatch.setattr(FastReader, "read_together", spied)
+    frame = '{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": %s}]}'
+    good = [request((frame % f"[{n}, {n + 1}]").encode()) for n in range(12)]
+    bad = [request((frame % data).encode()) for data in ('[1, "2"]', "[1]", "[1, 2", "[1, NaN]")]
+    async with door(hot) as one:
+        alone = [(await exchange(one.port, [sent]))[0] for sent in (*good, *bad)]
+        assert [a.status for a in alone] == [200] * 12 + [422, 422, 400, 400]
+        for sent, expected in ((good, alone[:12]), ([*good, *bad], alone)):
+            wires = [await asyncio.open_connection("127.0.0.1", one.port) for _ in sent]
+            _, gone = await asyncio.open_connection("127.0.0.1", one.port)
+            gone.write(good[0])
+            gone.close()
+            for (_, writer), bytes_ in zip(wires, sent, strict=True):
+                writer.write(bytes_)
+            async with asyncio.timeout(10):
+                got = [await read_response(reader) for reader, _ in wires]
+            assert got == expected
+            for _, writer in wires:
+                writer.close()
+        assert max(together) > 1
+        async with asyncio.timeout(10):
+            while one.counts()["inflight"]:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("hot", [True, False])

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from canarium_runtime.batching.batcher import Asker
 from canarium_runtime.batching.merge import Outputs, Run
 from canarium_runtime.caching import ResponseCache
 from canarium_runtime.caching.memory import MemoryLevel
@@ -34,19 +33,18 @@ class World:
 
     def __init__(self, **settings: Any) -> None:
         self.asked: list[tuple[ValidatedInputs, Callable[[Outcome], None]]] = []
-        self.cancelled: list[Any] = []
+        self.cancelled: list[Prediction] = []
         self.service = make_service(**settings)
         cache = ResponseCache(("digest",), MemoryLevel(1 << 20, 60.0), [], flight_seconds=30)
-        self.pipeline = Pipeline(self.submit, self.cancelled.append, cache=cache)
+        self.pipeline = Pipeline(self.enqueue, self.cancelled.append, cache=cache)
         self.refusing = False
 
-    def submit(
-        self, inputs: ValidatedInputs, _: float, done: Callable[[Outcome], None], __: Asker
-    ) -> int:
+    def enqueue(
+        self, _: Prediction, inputs: ValidatedInputs, done: Callable[[Outcome], None]
+    ) -> None:
         if self.refusing:
             raise ServingError(ErrorKind.QUEUE_FULL, "full")
         self.asked.append((inputs, done))
-        return len(self.asked)
 
     def send(self, value: float) -> tuple[Prediction, list[Outcome], Cancel]:
         prediction = self.service.admit()
@@ -105,10 +103,10 @@ async def test_a_leader_without_time_does_not_take_the_others_along(kind: ErrorK
 async def test_a_leader_that_leaves_hands_over() -> None:
     """Its place in the queue is given up, and who joined it asks for itself."""
     w = World()
-    _, leader, leave = w.send(1)
+    prediction, leader, leave = w.send(1)
     _, follower, _ = w.send(1)
     leave()
-    assert (w.cancelled, len(w.asked)) == ([1], 2)
+    assert (w.cancelled, len(w.asked)) == ([prediction], 2)
     w.asked[1][1](answer(3))
     assert (leader, shown(follower)) == ([], [[[3.0]]])
 
