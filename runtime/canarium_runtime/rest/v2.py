@@ -50,6 +50,8 @@ class V2Codec(Codec):
         self._frames = binary.Frames()
         self._binary_texts: dict[Any, bytes] = {}
         """What stands behind the id in answers that are all binary, by outputs and shapes."""
+        self._binary_rows = object()
+        """Where a run keeps what `_row_blobs` has written of it."""
         self._begin = b'{"model_name":%b,"model_version":%b,"id":' % (
             orjson.dumps(identity.model_name),
             orjson.dumps(identity.model_version),
@@ -119,9 +121,9 @@ class V2Codec(Codec):
                 rows = outputs.run.texts[self] = self._row_texts(call.inputs.outputs, outputs.run)
             if rows:
                 return begin + rows[outputs.start], None
+        if len(call.binary) == len(call.inputs.outputs):
+            return self._all_binary(begin, call.inputs.outputs, outputs)
         arrays = outputs.arrays
-        if len(call.binary) == len(arrays):
-            return self._all_binary(begin, call.inputs.outputs, arrays)
         pieces = [begin, b',"outputs":[']
         blobs: list[bytes] = []
         for name, array in zip(call.inputs.outputs, arrays, strict=True):
@@ -144,9 +146,37 @@ class V2Codec(Codec):
         return b"".join((document, *blobs)), len(document)
 
     def _all_binary(
-        self, begin: bytes, names: Sequence[str], arrays: Sequence[Array]
+        self, begin: bytes, names: Sequence[str], outputs: Outputs
     ) -> tuple[bytes, int]:
-        """Write an answer whose outputs are all binary; the text around them is made once for each shape."""
+        """Write an answer whose outputs are all binary. Of a run for many single rows they are written once for all."""
+        if outputs.shares:
+            rows: Any = outputs.run.texts.get(self._binary_rows)
+            if rows is None:
+                rows = self._row_blobs(names, outputs)
+                outputs.run.texts[self._binary_rows] = rows
+            text, blobs = rows
+            if blobs:
+                return b"%b%b%b" % (begin, text, blobs[outputs.start]), len(begin) + len(text)
+        text, blobs = self._binary(names, outputs.arrays)
+        return b"".join((begin, text, *blobs)), len(begin) + len(text)
+
+    def _row_blobs(self, names: Sequence[str], outputs: Outputs) -> tuple[bytes, list[bytes]]:
+        """Write the text that is the same for each row of a run, and the bytes of each; none where that is not so."""
+        columns = []
+        for name, array in zip(names, outputs.run.outputs, strict=True):
+            size = array.nbytes // len(array)
+            # Rows of texts have each a length of their own. Copying large ones twice saves nothing.
+            if self._heads[name][0] == "BYTES" or not 0 < size <= _MAX_SHARED_BYTES:
+                return b"", []
+            whole = array.tobytes()
+            columns.append([whole[at : at + size] for at in range(0, len(whole), size)])
+        text, _ = self._binary(names, outputs.arrays)
+        return text, [b"".join(cells) for cells in zip(*columns, strict=True)]
+
+    def _binary(
+        self, names: Sequence[str], arrays: Sequence[Array]
+    ) -> tuple[bytes, Sequence[bytes]]:
+        """Write outputs, and the text before them, which is made once for each shape."""
         blobs = [
             binary.write(self._heads[name][0], array)
             for name, array in zip(names, arrays, strict=True)
@@ -163,7 +193,7 @@ class V2Codec(Codec):
             if len(self._binary_texts) >= _MAX_BINARY_TEXTS:
                 self._binary_texts.clear()
             self._binary_texts[key] = text
-        return b"".join((begin, text, *blobs)), len(begin) + len(text)
+        return text, blobs
 
     def _row_texts(self, names: Sequence[str], run: Run) -> list[bytes]:
         """Write the outputs of each row of a run; empty where that is not simply done."""
@@ -254,6 +284,8 @@ def _shape_text(shape: tuple[int, ...]) -> bytes:
 
 _MATRIX = 2
 _MAX_BINARY_TEXTS = 256
+_MAX_SHARED_BYTES = 4096
+"""Of each row."""
 _MAX_SHARED_NUMBERS = 4096
 """Above it writing all rows at once saves nothing, and would keep the event loop."""
 

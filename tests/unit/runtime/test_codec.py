@@ -433,3 +433,38 @@ def test_a_huge_shape_of_strings_takes_no_memory() -> None:
     with pytest.raises(ServingError, match=r"1000000000000 strings.*only 5 bytes") as caught:
         V2Codec(SPEC, IDENTITY).decode(head + b"\x01\0\0\0a", len(head))
     assert caught.value.kind is ErrorKind.INVALID
+
+
+WHOLE_RUNS = {
+    "numbers": ["FP32", np.array([1.5, np.nan, -0.0], np.float32)],
+    "rows of numbers": ["FP64", np.arange(6.0).reshape(3, 2)],
+    "in another order": ["FP32", np.asfortranarray(np.arange(6, dtype=np.float32).reshape(3, 2))],
+    "matrices": ["INT64", np.arange(12).reshape(3, 2, 2)],
+    "nothing": ["FP32", np.empty((3, 0), np.float32)],
+    "texts": ["BYTES", np.array(["a", "bcd", ""], object)],
+    "brain floats": ["BF16", np.array([1.5, -0.25, 3], DTYPES["BF16"])],
+    "large rows": ["FP32", np.arange(6000, dtype=np.float32).reshape(3, 2000)],
+}
+
+
+@pytest.mark.parametrize("binary", [[], ["y"], ["y", "z"]], ids=["JSON", "mixed", "binary"])
+@pytest.mark.parametrize("kind", WHOLE_RUNS)
+def test_a_row_of_a_shared_run_is_written_as_if_it_had_run_alone(
+    kind: str, binary: list[str]
+) -> None:
+    """Writing all rows at once is another way to the same bytes, whoever asks first and second."""
+    datatype, array = WHOLE_RUNS[kind]
+    labels = np.array([7, 8, 9])
+    spec = model_spec(
+        outputs=[
+            tensor("y", datatype, None, *[None] * (array.ndim - 1)),
+            tensor("z", "INT64", None),
+        ]
+    )
+    codec = V2Codec(spec, IDENTITY)
+    run = Run([array, labels])
+    for row in (0, 2, 1, 1):
+        call = call_for(("y", "z"), binary)
+        shared = codec.encode(call, Outputs(run, row, row + 1), f"id{row}")
+        alone = Outputs(Run([array[row : row + 1], labels[row : row + 1]]))
+        assert shared == codec.encode(call, alone, f"id{row}")
