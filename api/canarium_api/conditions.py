@@ -19,7 +19,8 @@ class ConditionType(StrEnum):
     """Types of conditions of a ModelDeployment."""
 
     READY = "Ready"
-    """The revision that the spec asks for is the stable one and serves all the traffic."""
+    """The revision that the spec asks for is the stable one and serves all the traffic, or its rollout has come as far
+    as `rollout.readyWhen` asks for."""
     AVAILABLE = "Available"
     """Some good revision serves."""
     PROGRESSING = "Progressing"
@@ -133,6 +134,10 @@ class Reason(StrEnum):
     """What stalled the object is mended."""
     SERVING = "Serving"
     """All is as the spec asks."""
+    ADMITTED = "Admitted"
+    """The rollout has begun, or is held: it counts as ready by `readyWhen: Admitted`; no Event."""
+    STEP_REACHED = "StepReached"
+    """The rollout has reached the step from which on it counts as ready by `readyWhen: StepReached`; no Event."""
     PROMOTED = "Promoted"
     """The canary passed all steps."""
     ANALYSIS_FAILED = "AnalysisFailed"

@@ -44,12 +44,14 @@ _ROOT_RULES: Final = (
     },
 )
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
+_PROGRESSING: Final = '.status.conditions[?(@.type=="Progressing")]'
+"""Its reason says what is done also where an unfinished rollout counts as ready."""
 _COLUMNS: Final = (
     (
         "Ready",
         "string",
         f"{_READY}.status",
-        "The revision that the spec names is stable and serves all traffic.",
+        "The revision that the spec names serves all traffic, or is as far as readyWhen asks for.",
         0,
     ),
     ("Phase", "string", ".status.phase", "Where the object is in its life.", 0),
@@ -63,7 +65,7 @@ _COLUMNS: Final = (
     ),
     ("Canary", "string", ".status.summary.canary", "Version and revision of the canary.", 0),
     ("Stable", "string", ".status.summary.stable", "Version and revision of the stable one.", 0),
-    ("Reason", "string", f"{_READY}.reason", "Why it is ready, or not.", 0),
+    ("Reason", "string", f"{_PROGRESSING}.reason", "What it does, or waits for, and why.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "Since when it exists.", 0),
     ("Message", "string", ".status.message", "What it is doing, why and until when.", 1),
 )

@@ -211,6 +211,21 @@ class CapacitySpec(ApiModel):
     """Ready pods must cover the traffic times this; only with `requestsPerSecond`."""
 
 
+class ReadyWhen(StrEnum):
+    """When a rollout counts as ready: what the condition `Ready`, and so Flux, Argo CD and `kubectl wait`, wait for.
+
+    None of them is ever Ready while no good revision serves, or while the revision of the spec is being taken back or
+    has failed.
+    """
+
+    PROMOTED = "Promoted"
+    """The revision of the spec serves all the traffic, and what it has replaced is gone."""
+    STEP_REACHED = "StepReached"
+    """The rollout carries the traffic of the step `readyStep`, or of a later one: all steps before it have passed."""
+    ADMITTED = "Admitted"
+    """The spec is valid, nothing of it was refused, and its rollout has begun, or is held by a pause or a freeze."""
+
+
 class LastGood(PinnedModel):
     """A revision that is known to be good, for a cluster that knows nothing yet."""
 
@@ -228,6 +243,14 @@ class RolloutSpec(ApiModel):
         (
             "!(has(self.shadow) && has(self.fixed))",
             "rollout.shadow comes before a switch of versions, and fixed has none: remove one of the two",
+        ),
+        (
+            "has(self.readyStep) == (has(self.readyWhen) && self.readyWhen == 'StepReached')",
+            "rollout.readyStep is the step of readyWhen: StepReached: set both, or neither",
+        ),
+        (
+            "!(has(self.readyStep) && has(self.fixed))",
+            "rollout.readyStep names a step, and fixed has none: use readyWhen: Promoted or Admitted",
         ),
     )
 
@@ -268,5 +291,11 @@ class RolloutSpec(ApiModel):
     """How long pods of a new revision may take to become ready, and a route to be accepted, before the
     revision is given up.
     """
+    ready_when: ReadyWhen = ReadyWhen.PROMOTED
+    """When a rollout counts as ready (condition `Ready`), for what waits for that: with a canary that lasts days, a
+    pipeline would run out of time. The first revision of an object counts when it serves, whatever this says."""
+    ready_step: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    """Number of the step, from 1, for `readyWhen: StepReached`. A shadow is step 1, where there is one. A rollout with
+    fewer steps (a way back, a `promote`) counts from its last step on."""
     scale_down_delay: Duration = timedelta(seconds=30)
     """How long a revision that no longer gets traffic keeps its pods, so that requests under way finish."""

@@ -10,13 +10,18 @@ from typing import Any
 
 from canarium_api import KIND
 from canarium_api.conditions import Reason
+from canarium_api.rollout import ReadyWhen
 from canarium_api.status import MAX_FAILED_REVISIONS, MAX_HISTORY, ModelDeploymentStatus, Phase
 from canarium_operator.core import manifests, naming, ratio, versions
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.resources import front, route
 from canarium_operator.core.rollout.state import WITHOUT_EVENT, is_legal
+from canarium_operator.testing import kstatus
 from canarium_operator.testing.cluster import Call, FakeCluster
+from tests.argocd import ArgoLua
+from tests.situations import KSTATUS
 
+_LUA = ArgoLua()
 BACK = frozenset({Reason.ROLLOUT_REPLANNED, Reason.ROLLOUT_STARTED, Reason.PROMOTED_BY_USER})
 """Transitions after which a step may be lower than before."""
 
@@ -43,6 +48,8 @@ class Monitor:
         self.told: list[int] = []
         """Epochs of the transitions that have Events."""
         self.promoted: list[str] = []
+        self.early = 0
+        """Writes of a status that was Ready while a canary was under way."""
         self.max_weight: dict[str, int] = {}
         """Highest weight that the route ever gave to a revision, while it was a canary."""
         self.drain: timedelta | None = None
@@ -119,13 +126,9 @@ class Monitor:
         before, status = self._before, self._status()
         self._before = status
         conditions = {c.type.value: c.status for c in status.conditions}
-        assert not ("Reconciling" in conditions and "Stalled" in conditions)
+        self._health(conditions, status)
         assert len(status.history) <= MAX_HISTORY
         assert len(status.failed_revisions) <= MAX_FAILED_REVISIONS
-        if conditions.get("Ready") == "True":
-            assert status.stable is not None
-            assert status.canary is None
-            assert status.stable.ready_replicas > 0
         if status.epoch == before.epoch:
             assert _facts(status) == _facts(before), "the facts changed without a transition"
             return
@@ -155,6 +158,26 @@ class Monitor:
                 self._retired[entry.revision] = self._now()
         self._steps(reason, before, status)
         self._endings(reason, before, status)
+
+    def _health(self, conditions: dict[str, str], status: ModelDeploymentStatus) -> None:
+        """Look at what those who wait are told: one thing, and Flux and Argo CD the same."""
+        body = self._cluster.live(KIND, self._ref.namespace, self._ref.name)
+        assert body is not None
+        told = [
+            name for name in ("Ready", "Reconciling", "Stalled") if conditions.get(name) == "True"
+        ]
+        assert len(told) == 1, conditions
+        assert KSTATUS[_LUA.health(body)["status"]] is kstatus.compute(body)
+        if told != ["Ready"]:
+            return
+        assert conditions["Available"] == "True"
+        assert status.stable is not None
+        assert status.stable.ready_replicas > 0
+        ready_when = body["spec"]["rollout"].get("readyWhen", ReadyWhen.PROMOTED)
+        self.early += status.canary is not None
+        assert status.canary is None or ready_when != ReadyWhen.PROMOTED
+        failed = {f.revision for f in status.failed_revisions}
+        assert status.canary is None or status.canary.revision not in failed
 
     def _steps(
         self, reason: Reason, before: ModelDeploymentStatus, status: ModelDeploymentStatus

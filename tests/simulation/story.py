@@ -36,6 +36,12 @@ PATIENCE: Final = 3600.0
 """Seconds in which every story must come to its end."""
 RATIOS: Final = (25, 33, 40, 50, 100)
 """Weights that any bounds of a story reach without a gateway."""
+READY_WHEN: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"readyWhen": "StepReached", "readyStep": 1},
+    {"readyWhen": "Admitted"},
+)
+"""When a rollout counts as ready; nothing else may depend on it."""
 QUOTAS: Final = ("HorizontalPodAutoscaler", "Service", "Deployment")
 WRITES: Final = ("apply", "apply_status", "scale", "delete", "record_event")
 
@@ -136,6 +142,7 @@ class Story:
             strategy["shadow"] = {"percent": percent, "pause": f"{pause}s"}
         return {
             **strategy,
+            **READY_WHEN[self.seed % len(READY_WHEN)],
             "analysis": {
                 "metrics": metrics,
                 "interval": random.choice(("10s", "20s")),

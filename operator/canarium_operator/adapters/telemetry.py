@@ -32,7 +32,9 @@ WEIGHT = Gauge(
     "canarium_rollout_weight", "Percent of the traffic that the canary shall have.", _OBJECT
 )
 STEP = Gauge("canarium_rollout_step", "Step of the rollout, from 1; 0 without one.", _OBJECT)
-READY = Gauge("canarium_ready", "1 while the revision of the spec fully serves.", _OBJECT)
+READY = Gauge(
+    "canarium_ready", "1 while the condition Ready is True (spec.rollout.readyWhen).", _OBJECT
+)
 STALLED = Gauge("canarium_stalled", "1 while nothing more will happen by itself.", _OBJECT)
 CHECK_VALUE = Gauge("canarium_check_value", "Latest value of a check.", [*_OBJECT, "check", "role"])
 

@@ -1,8 +1,9 @@
 """From a decision to the status that people and tools read: phase, message, conditions, summary.
 
 What kstatus, Flux, `kubectl wait` and Argo CD do with it is in docs/reference/status.md. In short: `Ready`
-means that the revision of the spec fully serves, `Available` that some good revision does; `Reconciling` and
-`Stalled` are there only while True, and never both.
+means that the revision of the spec fully serves, or is as far as `readyWhen` asks for (`core.readiness`),
+`Available` that some good revision serves; `Reconciling` and `Stalled` are there only while True. Exactly one of
+these holds: Ready is True, Reconciling, Stalled.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from canarium_api.status import (
     Transition,
     Verdict,
 )
-from canarium_operator.core import versions
+from canarium_operator.core import readiness, versions
 from canarium_operator.core.rollout import capacity, contract
 from canarium_operator.core.rollout.engine import shortfall_of, stall_of
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, display, with_status
@@ -133,16 +134,25 @@ def _conditions(
     stall: tuple[Reason, str] | None,
 ) -> list[Condition]:
     condition = _maker(given.generation, given.now)
-    ready, reason = _ready(given, decision, status, stall)
+    activity = stall[0] if stall is not None else _activity(given, decision, status)
+    serves = status.phase is Phase.PROMOTED and activity is Reason.SERVING
+    ready = condition(
+        ConditionType.READY,
+        "True" if stall is None and serves else "False",
+        activity,
+        status.message,
+    )
+    early = readiness.early(given, decision, status) if stall is None else None
+    if early is not None:
+        words = f"{early.words}; {status.message}"
+        ready = condition(ConditionType.READY, "True", early.reason, words)
+    going: Truth = "True" if stall is None else "False"
     conditions = [
-        condition(ConditionType.READY, "True" if ready else "False", reason, status.message),
+        ready,
         _available(status, condition),
+        condition(ConditionType.PROGRESSING, going, activity, status.message),
+        _model_loaded(given, status, condition),
     ]
-    if stall is not None:
-        conditions.append(condition(ConditionType.PROGRESSING, "False", stall[0], stall[1]))
-    else:
-        conditions.append(condition(ConditionType.PROGRESSING, "True", reason, status.message))
-    conditions.append(_model_loaded(given, status, condition))
     ready_for = capacity.readiness(with_status(given, status))
     if ready_for is not None:
         conditions.append(condition(ConditionType.CAPACITY_READY, *ready_for))
@@ -154,8 +164,8 @@ def _conditions(
         conditions.append(gates)
     if stall is not None:
         conditions.append(condition(ConditionType.STALLED, "True", stall[0], stall[1]))
-    elif not ready:
-        conditions.append(condition(ConditionType.RECONCILING, "True", reason, status.message))
+    elif ready.status == "False":
+        conditions.append(condition(ConditionType.RECONCILING, "True", activity, status.message))
     return conditions
 
 
@@ -216,22 +226,16 @@ def present_unreadable(
     return status.model_copy(update=changes)
 
 
-def _ready(
-    given: RolloutInput,
-    decision: Decision,
-    status: ModelDeploymentStatus,
-    stall: tuple[Reason, str] | None,
-) -> tuple[bool, Reason]:
-    if stall is not None:
-        return False, stall[0]
+def _activity(given: RolloutInput, decision: Decision, status: ModelDeploymentStatus) -> Reason:
+    """Name what is done, or waited for, while nothing is wrong."""
     if status.phase is Phase.PROMOTED:
         shortfall = shortfall_of(with_status(given, status))
-        return (True, Reason.SERVING) if shortfall is None else (False, shortfall[0])
+        return Reason.SERVING if shortfall is None else shortfall[0]
     if decision.blocked_on is not None:
-        return False, decision.blocked_on
+        return decision.blocked_on
     if status.last_transition is not None:
-        return False, Reason(status.last_transition.reason)
-    return False, Reason.PENDING
+        return Reason(status.last_transition.reason)
+    return Reason.PENDING
 
 
 def _available(status: ModelDeploymentStatus, condition: Maker) -> Condition:

@@ -11,6 +11,7 @@ from canarium_api.shadow import SHADOW_CHECKS
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.rollout import analysis, holds, promql, queries
 from canarium_operator.core.rollout.queries import has_limit
+from canarium_operator.core.rollout.strategy import steps_of, strategy_of
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*([^}]*?)\s*\}\}")
 _ANALYSIS: Final = "spec.rollout.analysis.metrics"
@@ -24,7 +25,7 @@ def validate_rollout(spec: RolloutSpec) -> list[Problem]:
         problems += _metric(metric, field)
         if metric.name in SHADOW_CHECKS:
             problems += _of_shadow(spec, metric, field)
-    return [*problems, *_names(spec), *_goals(spec), *_freezes(spec)]
+    return [*problems, *_names(spec), *_goals(spec), *_freezes(spec), *_ready_step(spec)]
 
 
 def _metric(metric: MetricSpec, field: str) -> list[Problem]:
@@ -161,3 +162,14 @@ def _freezes(spec: RolloutSpec) -> list[Problem]:
         if window.start is not None and window.end is not None and window.end <= window.start:
             problems.append(Problem(field=f"{field}.end", message="not after start: swap them"))
     return problems
+
+
+def _ready_step(spec: RolloutSpec) -> list[Problem]:
+    """Refuse a step that no rollout of this spec reaches."""
+    if spec.ready_step is None or spec.fixed is not None:
+        return []
+    steps = len(steps_of(spec, strategy_of(spec)))
+    if spec.ready_step <= steps:
+        return []
+    message = f"is {spec.ready_step}, and the rollout has {steps} steps: set at most {steps}, or readyWhen: Promoted"
+    return [Problem(field="spec.rollout.readyStep", message=message)]
