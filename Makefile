@@ -60,10 +60,12 @@ sim-report: $(STAMP) ## how often the gates are right: docs/reference/gates.md; 
 generate: $(STAMP) ## write the CRD and the reference pages anew
 	$(BIN)/python -m canarium_api.crdgen
 	$(BIN)/python docs/generate.py
+	$(BIN)/python manifests/argocd/generate.py
 	$(BIN)/python -m canarium_runtime.rpc.protogen
 verify: $(STAMP) ## fail when generated files are stale
 	$(BIN)/python -m canarium_api.crdgen --check
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python manifests/argocd/generate.py --check
 	$(BIN)/python -m canarium_runtime.rpc.protogen --check
 
 # --- the real things
