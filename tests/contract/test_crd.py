@@ -103,6 +103,19 @@ def ab_test(**ways: Any) -> dict[str, Any]:
             "rollout takes one of",
             {"rollout": {**versions(("eu", 20))["rollout"], "canary": {"steps": [{"weight": 50}]}}},
         ),
+        ("set both, or neither", {"rollout": {"readyStep": 2}}),
+        ("set both, or neither", {"rollout": {"readyStep": 2, "readyWhen": "Admitted"}}),
+        ("set both, or neither", {"rollout": {"readyWhen": "StepReached"}}),
+        (
+            "use readyWhen: Promoted or Admitted",
+            {
+                "rollout": {
+                    **versions(("eu", 20))["rollout"],
+                    "readyWhen": "StepReached",
+                    "readyStep": 1,
+                }
+            },
+        ),
         ("set traffic.gateway, or remove", {"traffic": {"hostnames": ["fraud.example.com"]}}),
         ("say who gets the new version in one way", ab_test()),
         (
@@ -141,6 +154,8 @@ async def test_a_name_that_no_service_could_have_is_refused(real: RealWorld, nam
     [
         {"model": {"uri": "http://models.example.com/a.onnx", "sha256": "0" * 64}},
         {"model": {"uri": "pvc://models/a/b.onnx"}},
+        {"rollout": {"readyWhen": "StepReached", "readyStep": 6}},
+        {"rollout": {"readyWhen": "Admitted", **versions(("eu", 20))["rollout"]}},
         {
             "serving": {
                 "models": [MORE, {**MORE, "version": "2"}],

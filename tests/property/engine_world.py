@@ -52,6 +52,12 @@ HOLDS: dict[str, dict[str, Any]] = {
     "frozen": {"freezes": [{"from": FREEZE[0], "to": FREEZE[1]}]},
     "approved": {"approvals": [{"version": v, "step": 1} for v in VERSIONS]},
 }
+READY_WHEN: dict[str, dict[str, Any]] = {
+    "": {},
+    "first step": {"readyWhen": "StepReached", "readyStep": 1},
+    "second step": {"readyWhen": "StepReached", "readyStep": 2},
+    "admitted": {"readyWhen": "Admitted"},
+}
 TESTS: dict[str, dict[str, Any]] = {
     "": {},
     "sticky": {
@@ -86,6 +92,7 @@ class Wish:
     hold: str = ""
     test: str = ""
     """An A/B test instead of steps."""
+    ready: str = ""
 
     def spec(self) -> Any:
         """Build the spec."""
@@ -103,6 +110,7 @@ class Wish:
                 "analysis": ANALYSES[self.analysis],
                 "scaleDownDelay": self.drain,
                 **HOLDS[self.hold],
+                **READY_WHEN[self.ready],
                 "schemaChange": self.schema,
                 **({"capacity": {"requestsPerSecond": self.throughput}} if self.throughput else {}),
                 **({"lastGood": _model(self.last_good)} if self.last_good else {}),
@@ -332,6 +340,7 @@ wishes = st.builds(
     last_good=st.sampled_from(("", "", *VERSIONS)),
     hold=st.sampled_from(("", "", "", *sorted(HOLDS))),
     test=st.sampled_from(("", "", "", "", *sorted(TESTS))),
+    ready=st.sampled_from(("", *sorted(READY_WHEN))),
 )
 revisions = st.sampled_from(REVISIONS)
 roles = st.sampled_from((Role.CANARY, Role.CANARY, Role.STABLE, Role.OTHER))

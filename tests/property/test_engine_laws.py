@@ -13,7 +13,7 @@ from canarium_api import API_VERSION, KIND
 from canarium_api.analysis import MetricSpec
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.experiment import GoalVerdict
-from canarium_api.rollout import SchemaChange
+from canarium_api.rollout import ReadyWhen, SchemaChange
 from canarium_api.status import (
     MAX_ACTIONS,
     MAX_FAILED_REVISIONS,
@@ -354,7 +354,9 @@ def failures_are_remembered(
 
 
 def conditions_agree(given_: RolloutInput, status: ModelDeploymentStatus) -> None:
-    """Ready is True only when the wanted revision serves in full; else either at work or stalled, never both."""
+    """Ready is True only when the wanted revision serves in full, or its rollout is as far as the spec asks for; else
+    either at work or stalled, never both.
+    """
     found = {condition.type: condition for condition in status.conditions}
     assert len(found) == len(status.conditions)
     assert {c.observed_generation for c in status.conditions} == {given_.generation}
@@ -362,7 +364,10 @@ def conditions_agree(given_: RolloutInput, status: ModelDeploymentStatus) -> Non
     reconciling, stalled = ConditionType.RECONCILING in found, ConditionType.STALLED in found
     assert ready + reconciling + stalled == 1
     if ready:
-        assert status.phase is Phase.PROMOTED
+        assert found[ConditionType.AVAILABLE].status == "True"
+    if ready and status.phase is not Phase.PROMOTED:
+        ready_early(given_, status)
+    elif ready:
         assert given_.wanted is not None
         assert status.stable is not None
         assert status.stable.revision == given_.wanted.name
@@ -374,6 +379,31 @@ def conditions_agree(given_: RolloutInput, status: ModelDeploymentStatus) -> Non
     if found[ConditionType.AVAILABLE].status == "True":
         assert status.stable is not None
         assert status.stable.ready_replicas > 0
+
+
+def ready_early(given_: RolloutInput, status: ModelDeploymentStatus) -> None:
+    """An unfinished rollout counts as ready only where the spec says so, and never one that is being taken back."""
+    spec, rollout = given_.spec.rollout, status.rollout
+    assert spec.ready_when is not ReadyWhen.PROMOTED
+    assert given_.wanted is not None
+    assert given_.wanted.name not in {failure.revision for failure in status.failed_revisions}
+    assert status.stable is not None
+    if rollout is None:
+        held = spec.paused or bool(spec.freezes)
+        assert status.stable.revision == given_.wanted.name or (
+            spec.ready_when is ReadyWhen.ADMITTED and held
+        )
+        return
+    assert status.canary is not None
+    assert status.canary.revision == given_.wanted.name
+    if spec.ready_when is ReadyWhen.STEP_REACHED:
+        step = min(spec.ready_step or 1, rollout.steps)
+        assert rollout.step >= step
+        assert rollout.prepared_step >= step
+        assert rollout.weight >= rollout.weights[step - 1]
+        assert rollout.evidence_since is not None
+    else:
+        assert status.canary.revision in given_.observed.workloads
 
 
 @cache

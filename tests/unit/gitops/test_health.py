@@ -17,6 +17,7 @@ EACH = pytest.mark.parametrize(
     ("situation", "mode"), ROWS, ids=[f"{row.name}-{mode}" for row, mode in ROWS]
 )
 LUA = ArgoLua()
+WAITED_FOR = ("Ready", "Reconciling")
 
 
 def conditions(manifest: dict[str, Any]) -> dict[str, str]:
@@ -81,6 +82,17 @@ def test_less_is_asked_for_from_promoted_to_admitted() -> None:
         failed = {word == "Degraded" for word in situation.health}
         assert ready == sorted(ready), situation.name
         assert len(failed) == 1, situation.name
+
+
+def test_ready_when_changes_what_is_waited_for_and_nothing_else() -> None:
+    """Decisions, weights, phase and all other conditions are the same."""
+    for situation in SITUATIONS:
+        statuses = []
+        for mode in situation.modes:
+            status = situation.manifest(mode)["status"]
+            others = [c for c in status.get("conditions", []) if c["type"] not in WAITED_FOR]
+            statuses.append({**status, "conditions": others})
+        assert all(status == statuses[0] for status in statuses), situation.name
 
 
 @pytest.mark.parametrize("mode", ReadyWhen)

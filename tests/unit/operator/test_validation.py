@@ -20,6 +20,10 @@ def metrics(**metric: Any) -> dict[str, Any]:
     return {"rollout": {"analysis": {"metrics": [{"name": "agreement", **metric}]}}}
 
 
+def reached(step: int, **rollout: Any) -> dict[str, Any]:
+    return {"rollout": {"readyWhen": "StepReached", "readyStep": step, **rollout}}
+
+
 TENSOR = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
 MANY_FEATURES = [{"name": f"feature-{i}", "enum": ["0123456789" * 10, str(i)]} for i in range(1000)]
 
@@ -118,6 +122,14 @@ def test_a_short_spec_is_valid() -> None:
             "spec.rollout.freezes[0].end",
             "not after start",
         ),
+        (
+            reached(7),
+            "spec.rollout.readyStep",
+            "is 7, and the rollout has 6 steps: set at most 6, or readyWhen: Promoted",
+        ),
+        (reached(4, canary={"steps": [{"weight": 5}, {"weight": 50}]}), "spec.rollout.readyStep", "has 3 steps"),
+        (reached(3, canary={"steps": [{"weight": 5}, {"weight": 100}]}), "spec.rollout.readyStep", "has 2 steps"),
+        (reached(3, blueGreen={}), "spec.rollout.readyStep", "has 2 steps"),
     ],
 )  # fmt: skip
 def test_a_spec_that_contradicts_itself_is_refused_with_the_field_and_a_remedy(
@@ -147,6 +159,11 @@ def test_a_spec_that_contradicts_itself_is_refused_with_the_field_and_a_remedy(
         {"rollout": {"analysis": {"metrics": []}}},
         metrics(query="a", dryRun=True),
         metrics(name="error-rate", max="5%", minEffect="1%"),
+        reached(6),
+        reached(7, shadow={"percent": 5}),
+        reached(3, canary={"steps": [{"weight": 5}, {"weight": 50}]}),
+        reached(2, blueGreen={}),
+        {"rollout": {"readyWhen": "Admitted"}},
     ],
 )
 def test_what_can_be_carried_out_is_not_refused(changes: dict[str, Any]) -> None:
