@@ -38,6 +38,7 @@ World = Callable[[dict[str, Any]], Scenario]
 """From `readyWhen` and `readyStep` to a world."""
 
 STEPS: dict[str, Any] = {"canary": {"steps": [{"weight": w, "pause": "1m"} for w in (10, 50)]}}
+THREE: dict[str, Any] = {"canary": {"steps": [{"weight": w, "pause": "1m"} for w in (10, 50, 70)]}}
 APPROVED: dict[str, Any] = {
     "canary": {"steps": [{"weight": w, "pause": "1m", "approval": w == 50} for w in (10, 50)]}
 }
@@ -219,10 +220,22 @@ SITUATIONS: Final = (
     ),
     _row("canary in a step before readyStep", lambda m: step(m, 1), Phase.CANARY, (P, P, H)),
     _row("canary waits for pods for readyStep", waiting_for_pods, Phase.CANARY, (P, P, H)),
+    _row(
+        "the gateway does not carry readyStep yet",
+        lambda m: step(m, 1).later(61).step().act(accepted=False).step(),
+        Phase.CANARY,
+        (P, P, H),
+    ),
     _row("canary in readyStep, or past it", lambda m: step(m, 2), Phase.CANARY, (P, H, H)),
     _row(
         "canary has lost its pods in readyStep",
         lambda m: lost(step(m, 2), V2),
+        Phase.CANARY,
+        (P, P, H),
+    ),
+    _row(
+        "its pods are back, and the gateway does not carry them yet",
+        lambda m: lost(step(m, 3, THREE), V2).act(accepted=False).step().step(),
         Phase.CANARY,
         (P, P, H),
     ),
@@ -232,6 +245,12 @@ SITUATIONS: Final = (
         lambda m: asked(step(m, 1), "pause"),
         Phase.PAUSED,
         (S, S, H),
+    ),
+    _row(
+        "paused before its Deployment is seen",
+        lambda m: replace(begun(m).step(), commands={"pause": "alice 1"}).step().step(),
+        Phase.PAUSED,
+        (S, S, S),
     ),
     _row(
         "readyStep waits for an approval",
@@ -261,6 +280,12 @@ SITUATIONS: Final = (
     _row(
         "promoted, and stable has lost its pods",
         lambda m: lost(first(m).settle(), V1),
+        Phase.PROMOTED,
+        ALWAYS,
+    ),
+    _row(
+        "promoted, with fewer pods than minReplicas",
+        lambda m: first(m).settle().pods(V1, 1).step(),
         Phase.PROMOTED,
         ALWAYS,
     ),
