@@ -223,7 +223,7 @@ async def test_a_sample_is_accepted(real: RealWorld, sample: str) -> None:
 
 
 async def test_kubectl_get_shows_what_a_rollout_does(real: RealWorld) -> None:
-    """The printer columns find their cells in the status; the reason is what is done, also where that counts as ready."""
+    """The printer columns find their cells in the status; the reason says what is done, also where that is Ready."""
     ref = await real.put(object_of(real))
     body = await real.cluster.get(ref)
     assert body is not None
