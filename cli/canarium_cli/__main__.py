@@ -1,130 +1,71 @@
-"""`canarium`: one command for all that Canarium can do from a terminal.
+"""`canarium`: one command for all that Canarium can do from a terminal; `kubectl canarium` is the same.
 
 Each part is imported only when it is asked for, so that the command works with whichever extras are installed.
 """
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
+from pathlib import PurePath
 from typing import Final
 
+from canarium_cli.table import COMMANDS, usage
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """One word after `canarium`."""
-
-    summary: str
-    module: str
-    """Has `main()`, which reads `sys.argv` and gives an exit status or None."""
-    extra: str
-    """Extra of the distribution that brings its libraries."""
-
-
-COMMANDS: Final = {
-    "operator": Command(
-        summary="run the operator outside the cluster (--kubeconfig FILE)",
-        module="canarium_operator.__main__",
-        extra="operator",
-    ),
-    "serve": Command(
-        summary="serve a model on this machine, without a cluster (MODEL.onnx --port 8000)",
-        module="canarium_cli.serve",
-        extra="runtime,onnx",
-    ),
-    "keys": Command(
-        summary="API keys for clients of a model: new NAME, hash NAME",
-        module="canarium_cli.keys",
-        extra="cli",
-    ),
-    "audit": Command(
-        summary="whether an audit log is as it was written: verify FILE...",
-        module="canarium_runtime.audit.__main__",
-        extra="runtime",
-    ),
-    "plan": Command(
-        summary="what the operator would decide, from recorded metrics, without a cluster",
-        module="canarium_cli.plan",
-        extra="cli",
-    ),
-    "record": Command(
-        summary="write what Prometheus knows of a rollout, for canarium plan",
-        module="canarium_cli.record",
-        extra="cli",
-    ),
-    "schema": Command(
-        summary="rules for requests to start with, from a model and a sample (infer MODEL.onnx)",
-        module="canarium_cli.schema",
-        extra="cli,onnx",
-    ),
-    **{
-        verb: Command(summary=summary, module="canarium_cli.commands", extra="cli")
-        for verb, summary in (
-            ("approve", "approve the end of the present step of a rollout"),
-            ("pause", "keep a rollout at its weight"),
-            ("resume", "let a paused rollout go on"),
-            ("skip", "end the present step at once"),
-            ("abort", "take the canary back at once"),
-            ("retry", "let a failed revision be tried once more"),
-            ("promote", "go to 100 % without further checks"),
-        )
-    },
-    "status": Command(
-        summary="where a rollout stands: phase, step, checks, what it waits for",
-        module="canarium_cli.status",
-        extra="cli",
-    ),
-    "jobs": Command(
-        summary="batch jobs of a model: submit, list, watch, results, cancel, retry, delete",
-        module="canarium_cli.jobs",
-        extra="cli",
-    ),
-    "cluster": Command(
-        summary="a real Kubernetes on this machine: up, down, status, logs, load, kubeconfig",
-        module="canarium_devcluster.__main__",
-        extra="devcluster",
-    ),
-    "demo": Command(
-        summary="watch a good version promoted and a bad one taken back",
-        module="canarium_demo.__main__",
-        extra="demo",
-    ),
-}
-
-
-def usage() -> str:
-    """Write the list of commands."""
-    lines = [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
-    return (
-        "usage: canarium COMMAND [OPTIONS]\n\n"
-        + "\n".join(lines)
-        + "\n\ncanarium COMMAND --help says more."
-    )
+_PLUGIN: Final = "kubectl-canarium"
+"""Name of the executable that kubectl finds for `kubectl canarium`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names, and give its exit status."""
+    program = "kubectl canarium" if PurePath(sys.argv[0]).stem == _PLUGIN else "canarium"
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
+        print(usage(program))
         return 0
     if words[0] == "--version":
         print(f"canarium {metadata.version('canarium')}")
         return 0
+    if words[0] == "__complete":
+        return _complete(words[1:])
     command = COMMANDS.get(words[0])
     if command is None:
-        print(f"canarium: unknown command {words[0]!r}\n\n{usage()}", file=sys.stderr)
+        print(f"{program}: unknown command {words[0]!r}{_near(words[0])}", file=sys.stderr)
         return 2
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:
         install = f"pip install 'canarium[{command.extra}]'"
         missing = f"the Python package {error.name!r} is missing"
-        print(f"canarium {words[0]}: {missing}: {install}", file=sys.stderr)
+        print(f"{program} {words[0]}: {missing}: {install}", file=sys.stderr)
         return 2
-    sys.argv = [f"canarium {words[0]}", *words[1:]]
+    sys.argv = [f"{program} {words[0]}", *words[1:]]
     return int(module.main() or 0)
+
+
+def complete() -> int:
+    """Answer kubectl, which asks `kubectl_complete-canarium WORD...` and reads what cobra would write."""
+    _complete(sys.argv[1:])
+    print(":4")  # these are all: no names of files
+    return 0
+
+
+def _complete(words: Sequence[str]) -> int:
+    """Print what the last word may become, one a line, each with a tab and what it means where that is known."""
+    try:
+        from canarium_cli.completing import candidates
+    except ModuleNotFoundError:
+        return 0
+    for word, meaning in candidates(words):
+        print(f"{word}\t{meaning}" if meaning else word)
+    return 0
+
+
+def _near(word: str) -> str:
+    near = difflib.get_close_matches(word, COMMANDS, 3)
+    words = f"did you mean {' or '.join(near)}? " if near else ""
+    return f": {words}`canarium --help` lists all"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import typer
 from canarium_api import GROUP
 from canarium_api.conditions import Reason
 from canarium_api.status import ModelDeploymentStatus
-from canarium_cli.access import Access, AccessError, connect, status_of
+from canarium_cli import options
+from canarium_cli.access import Access, status_of
 
 _HELP: Final = {
     "approve": "Approve the end of the present step.",
@@ -36,9 +37,10 @@ _MAX_NOTE: Final = 60
 """Characters of `--message`."""
 
 
+@options.in_words
 def act(
-    name: Annotated[str, typer.Argument(help="NAME or NAMESPACE/NAME of the ModelDeployment.")],
-    namespace: Annotated[str | None, typer.Option("-n", "--namespace")] = None,
+    name: options.Name,
+    namespace: options.Namespace = None,
     step: Annotated[
         int | None, typer.Option(help="Refuse unless this step is under way.", min=1)
     ] = None,
@@ -49,27 +51,13 @@ def act(
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for the operator's answer; 0: do not wait.")
     ] = 30.0,
-    kubeconfig: Annotated[str | None, typer.Option(help="File of the kubeconfig.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    kubeconfig: options.Kubeconfig = None,
+    context: options.Context = None,
 ) -> None:
     """Act on a rollout."""
-    verb = sys.argv[0].split()[-1]
-    space, _, short = name.rpartition("/")
-    try:
-        access = connect(kubeconfig, context)
-        code = _act(
-            access,
-            verb,
-            space or namespace or access.namespace,
-            short,
-            step=step,
-            note=message,
-            wait=wait,
-        )
-    except AccessError as error:
-        print(f"canarium {verb}: {error}", file=sys.stderr)
-        code = 1
-    raise typer.Exit(code)
+    verb = options.program().split()[-1]
+    access, space, short = options.find(name, namespace, kubeconfig, context)
+    raise typer.Exit(perform(access, verb, space, short, step=step, note=message, wait=wait))
 
 
 def signature(user: str) -> str:
@@ -78,7 +66,7 @@ def signature(user: str) -> str:
     return word if word[:1].isalpha() else f"user:{word}"
 
 
-def _act(
+def perform(
     access: Access,
     verb: str,
     namespace: str,
@@ -88,6 +76,20 @@ def _act(
     note: str,
     wait: float,
 ) -> int:
+    """Give a command, wait for the operator's answer, print it, and give the exit status.
+
+    Args:
+        access: the cluster.
+        verb: of the command.
+        namespace: of the ModelDeployment.
+        name: of the ModelDeployment.
+        step: the one that is meant; None: the present one, for what is meant for a step.
+        note: for the history.
+        wait: seconds for the answer; 0: do not wait.
+
+    Raises:
+        AccessError: not allowed, not found, not reached.
+    """
     note = " ".join(note.split())
     if len(note) > _MAX_NOTE:
         words = f"--message has {len(note)} characters, at most {_MAX_NOTE} are kept: shorten it"
@@ -139,10 +141,14 @@ def _answer(verb: str, *, before: ModelDeploymentStatus, now: ModelDeploymentSta
     return 1
 
 
+def application(word: str) -> typer.Typer:
+    """Give the app of a verb."""
+    app = options.new_app()
+    app.command(help=_HELP[word])(act)
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
-    verb = sys.argv[0].split()[-1]
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(help=_HELP[verb])(act)
-    app(prog_name=f"canarium {verb}")
+    application(options.program().split()[-1])(prog_name=options.program())
     return 0

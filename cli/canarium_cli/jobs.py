@@ -237,6 +237,11 @@ def delete(url: Url, job: Id, header: Headers = None) -> None:
     _read(url, "DELETE", f"/{job}", header)
 
 
+def application(_word: str) -> typer.Typer:
+    """Give the app, for completion and the reference."""
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
     try:

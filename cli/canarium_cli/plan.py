@@ -194,6 +194,11 @@ def _show(ref: ObjectRef, decided: list[Decided], outcome: Outcome) -> None:
     )
 
 
+def application(_word: str) -> typer.Typer:
+    """Give the app, for completion and the reference."""
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
     app(prog_name="canarium plan")

@@ -20,6 +20,7 @@ from canarium_api.duration import parse_duration
 from canarium_api.metric_names import PredictionStatus
 from canarium_api.status import ModelDeploymentStatus
 from canarium_api.v1alpha1 import ModelDeploymentSpec
+from canarium_cli import options
 from canarium_cli.access import AccessError, connect, status_of
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.rollout import promql
@@ -230,19 +231,19 @@ def prometheus(url: str, start: datetime, end: datetime, step: timedelta) -> Sou
 
 
 def record(
-    name: Annotated[str, typer.Argument(help="NAME or NAMESPACE/NAME of the ModelDeployment.")],
+    name: options.Name,
     prometheus_url: Annotated[
         str, typer.Option("--prometheus", help="Base URL of the Prometheus that the gates query.")
     ],
-    namespace: Annotated[str | None, typer.Option("-n", "--namespace")] = None,
+    namespace: options.Namespace = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path(
         "recorded.json"
     ),
     step: Annotated[
         str, typer.Option(help="Time between samples; at least twice the scrape interval.")
     ] = "30s",
-    kubeconfig: Annotated[str | None, typer.Option(help="File of the kubeconfig.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    kubeconfig: options.Kubeconfig = None,
+    context: options.Context = None,
 ) -> None:
     """Write what Prometheus knows of the rollout under way, or of the latest one, for `canarium plan`."""
     space, _, short = name.rpartition("/")
@@ -280,9 +281,16 @@ def _recorded(
     return samples
 
 
+app = options.new_app()
+app.command()(record)
+
+
+def application(_word: str) -> typer.Typer:
+    """Give the app, for completion and the reference."""
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(record)
-    app(prog_name="canarium record")
+    app(prog_name=options.program())
     return 0

@@ -214,6 +214,11 @@ def schema() -> None:
     """Rules for the values of requests (spec.serving.validation)."""
 
 
+def application(_word: str) -> typer.Typer:
+    """Give the app, for completion and the reference."""
+    return app
+
+
 def main() -> None:
     """Run the command."""
     app(prog_name="canarium schema")

@@ -1,7 +1,6 @@
 """`canarium status NAME`: where a ModelDeployment stands, in one screen."""
 
 import json
-import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -11,7 +10,8 @@ from rich.table import Table
 
 from canarium_api.experiment import ExperimentStatus
 from canarium_api.status import Check, ModelDeploymentStatus, RevisionStatus
-from canarium_cli.access import AccessError, connect, status_of
+from canarium_cli import options
+from canarium_cli.access import status_of
 
 _COLOURS: Final = {
     "Pass": "green",
@@ -23,25 +23,21 @@ _COLOURS: Final = {
 }
 _ACTIONS: Final = 5
 """How many of the latest actions are shown."""
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = options.new_app()
 
 
 @app.command()
+@options.in_words
 def status(
-    name: Annotated[str, typer.Argument(help="NAME or NAMESPACE/NAME of the ModelDeployment.")],
-    namespace: Annotated[str | None, typer.Option("-n", "--namespace")] = None,
+    name: options.Name,
+    namespace: options.Namespace = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
-    kubeconfig: Annotated[str | None, typer.Option(help="File of the kubeconfig.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    kubeconfig: options.Kubeconfig = None,
+    context: options.Context = None,
 ) -> None:
     """Show phase, revisions, step and checks of a ModelDeployment, and what people did to it lately."""
-    space, _, short = name.rpartition("/")
-    try:
-        access = connect(kubeconfig, context)
-        body = access.read(space or namespace or access.namespace, short)
-    except AccessError as error:
-        print(f"canarium status: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
+    access, space, short = options.find(name, namespace, kubeconfig, context)
+    body = access.read(space, short)
     if as_json:
         print(json.dumps(body.get("status") or {}, indent=2))
         return
@@ -138,7 +134,12 @@ def _text(value: object) -> str:
     return "" if value is None else str(value).replace("[", r"\[")
 
 
+def application(_word: str) -> typer.Typer:
+    """Give the app, for completion and the reference."""
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
-    app(prog_name="canarium status")
+    app(prog_name=options.program())
     return 0

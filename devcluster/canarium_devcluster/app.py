@@ -240,6 +240,11 @@ def system_packages() -> None:
         preflight.ensure_system_packages(workshop.progress.say)
 
 
+def application(_word: str) -> typer.Typer:
+    """Give the app, for the completion and the reference of `canarium cluster`."""
+    return app
+
+
 def main() -> None:
     """Entry point of ``python -m canarium_devcluster``."""
     app()

@@ -1,0 +1,102 @@
+"""`canarium watch`: one frame of the live view, and one line of the plain one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from canarium_api.status import ModelDeploymentStatus, Phase
+from canarium_cli.following import Line, Snapshot
+from canarium_cli.rendering import cells, parts
+from canarium_cli.rendering.listing import is_seen
+
+_WORDS: Final = 16
+"""Columns of the reason in a plain line."""
+_FEWEST: Final = 3
+"""Pods and Events that are shown however low the terminal is."""
+_PODS: Final = 8
+_EVENTS: Final = 10
+
+
+def frame(
+    snapshot: Snapshot, trends: Mapping[str, Sequence[float]], *, height: int = 40
+) -> RenderableType:
+    """Draw a ModelDeployment.
+
+    Args:
+        snapshot: what was seen last.
+        trends: earlier values of its checks.
+        height: lines of the terminal: fewer pods and Events are shown where it is low.
+    """
+    body, found, now = snapshot.body, snapshot.status, snapshot.at
+    if body is None:
+        return Text("the ModelDeployment was deleted", style="red")
+    checks = found.rollout.checks if found.rollout is not None else []
+    pods = parts.pods_of(snapshot.pods, found)
+    events = parts.events_of(snapshot.events)
+    rest = height - 16 - len(checks)
+    pod_rows = max(_FEWEST, min(_PODS, rest // 2))
+    event_rows = max(_FEWEST, min(_EVENTS, rest - min(len(pods), pod_rows)))
+    blocks: list[RenderableType] = [_head(snapshot), _message(snapshot), Text()]
+    if found.rollout is not None:
+        blocks += [parts.steps(found), Text()]
+    blocks += [parts.revisions(found), Text()]
+    if checks:
+        blocks += [parts.live_checks(checks, now, trends), Text()]
+    if pods:
+        blocks += [parts.pods(pods, now, pod_rows), Text()]
+    if events:
+        blocks.append(parts.events(events, now, event_rows, short=True))
+    blocks += [Text(note, style="yellow") for note in snapshot.notes]
+    return Group(*blocks)
+
+
+def _head(snapshot: Snapshot) -> Table:
+    assert snapshot.body is not None  # noqa: S101 - its caller has looked
+    meta, found = snapshot.body["metadata"], snapshot.status
+    left = Text()
+    left.append(f"{meta['namespace']}/{meta['name']}", style="bold")
+    left.append(f"  {found.phase}", style=f"bold {cells.PHASES.get(found.phase, '')}")
+    if found.rollout is not None:
+        rollout = found.rollout
+        left.append(f"  step {rollout.step}/{rollout.steps}, {rollout.weight}%")
+        if rollout.blocked_on:
+            left.append(f"  {rollout.blocked_on}", style="yellow")
+        if rest := cells.until(rollout.next_check_at, snapshot.at):
+            left.append(f", looks again {rest}", style="dim")
+    table = Table.grid(expand=True)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row(left, Text(f"{snapshot.at:%H:%M:%SZ}", style="dim"))
+    return table
+
+
+def _message(snapshot: Snapshot) -> Text:
+    assert snapshot.body is not None  # noqa: S101 - its caller has looked
+    note = "" if is_seen(snapshot.body) else "the present spec has not been seen yet; before: "
+    return Text(note + snapshot.status.message)
+
+
+def plain(line: Line) -> Text:
+    """Write one line: when, what, and the words."""
+    text = Text(no_wrap=True)
+    text.append(f"{line.at:%H:%M:%SZ}  ", style="dim")
+    text.append(line.word.ljust(_WORDS), style="yellow" if line.warning else "cyan")
+    text.append(f"  {line.text}", style="yellow" if line.warning else "")
+    return text
+
+
+def ending(code: int, message: str, status: ModelDeploymentStatus | None) -> Text:
+    """Write how a watch ended."""
+    if code == 0:
+        promoted = status is not None and status.phase is Phase.PROMOTED
+        words, style = ("promoted" if promoted else "reached"), "green"
+    else:
+        words = {1: "not promoted", 2: "wrong usage", 3: "timed out"}.get(code, "lost")
+        style = "red"
+    text = Text()
+    text.append(words, style=f"bold {style}")
+    text.append(f": {message}")
+    return text
