@@ -7,14 +7,14 @@ import getpass
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from canarium_api import GROUP, PLURAL, VERSION
-from canarium_api.status import ModelDeploymentStatus
 from canarium_cli import streams
 from canarium_cli.access_errors import (
     AccessError as AccessError,  # for those who ask
@@ -27,6 +27,9 @@ from canarium_cli.access_errors import (
     unreachable,
 )
 
+if TYPE_CHECKING:
+    from canarium_api.status import ModelDeploymentStatus
+
 Manifest = dict[str, Any]
 LIMIT: Final = 500
 """Objects of one list; more are read in pages of as many."""
@@ -36,6 +39,8 @@ _TIMEOUT: Final = 10
 """Seconds for one request."""
 _WATCH_SECONDS: Final = 120
 """How long one watch lasts before it is asked for again."""
+_SILENCE_SECONDS: Final = 600
+"""How long a log that is followed may say nothing before it is opened again."""
 _DEPLOYMENT_LABEL: Final = f"{GROUP}/model-deployment"
 _KIND: Final = f"{PLURAL}.{GROUP}"
 
@@ -190,7 +195,7 @@ class Access:
             "timestamps": True,
         }
         ask = client.CoreV1Api(self.api).read_namespaced_pod_log
-        wait = (_TIMEOUT, None) if follow else _TIMEOUT
+        wait = (_TIMEOUT, _SILENCE_SECONDS) if follow else _TIMEOUT
         return self._raw(
             Asked("get", "pods/log", namespace, pod),
             lambda: ask(pod, namespace, _preload_content=False, _request_timeout=wait,
@@ -293,8 +298,9 @@ def connect(kubeconfig: str | None, context: str | None) -> Access:
     try:
         config.load_kube_config(kubeconfig, context, settings, persist_config=False)
         contexts, active = config.list_kube_config_contexts(kubeconfig)
-    except (config.ConfigException, OSError, TypeError, ValueError) as error:
-        msg = f"no usable kubeconfig: {error}. Name one with --kubeconfig FILE."
+    except (config.ConfigException, yaml.YAMLError, OSError, TypeError, ValueError) as error:
+        words = " ".join(str(error).split()).rstrip(".")
+        msg = f"no usable kubeconfig: {words}. Name one with --kubeconfig FILE."
         raise AccessError(msg) from error
     chosen = next((c for c in contexts if c["name"] == context), active)
     return Access(
@@ -304,6 +310,8 @@ def connect(kubeconfig: str | None, context: str | None) -> Access:
     )
 
 
-def status_of(body: Mapping[str, Any]) -> ModelDeploymentStatus:
+def status_of(body: Mapping[str, Any]) -> "ModelDeploymentStatus":
     """Read the status of a ModelDeployment."""
+    from canarium_api.status import ModelDeploymentStatus  # slow to import, and lists do without
+
     return ModelDeploymentStatus.from_manifest(body.get("status") or {})

@@ -7,7 +7,7 @@ import enum
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -120,7 +120,11 @@ def _one(kind: Any) -> tuple[Any, bool]:
 
 
 def _flags(info: OptionInfo, name: str, kind: Any) -> tuple[str, ...]:
-    declared: Sequence[str] = info.param_decls or ()
+    declared: list[str] = list(info.param_decls or ())
+    if isinstance(info.default, str) and info.default.startswith("-"):
+        declared.insert(
+            0, info.default
+        )  # the first of `typer.Option("-n", "--name")` in an annotation
     if declared:
         return tuple(part for flag in declared for part in flag.split("/"))
     word = name.replace("_", "-")

@@ -12,7 +12,7 @@ MAX_NAME: Final = 52
 """Characters of a ModelDeployment's name that the API server takes."""
 MAX_CONFIGMAP: Final = 1_000_000
 """Bytes of a model that goes into a ConfigMap: a MiB in all, with its names."""
-_VERSION: Final = re.compile(r"(?:^|[-_.])(v?\d+(?:[._]\d+)*)$", re.IGNORECASE)
+_VERSION: Final = re.compile(r"(?:^|[-_.])(v?[0-9]+(?:[._][0-9]+)*)$", re.IGNORECASE)
 _GENERAL: Final = frozenset(
     {"", ".", "..", "model", "models", "artifacts", "artefacts", "build", "dist", "export", "onnx", "out", "output"}
 )  # fmt: skip
@@ -77,19 +77,19 @@ def configmap_name(draft_name: str, version: str) -> str:
 def manifest(model: ModelFile, draft: Draft) -> str:
     """Write the manifest."""
     lines = [
-        f"# Written by canarium init from {model.path.name} ({_size(model.size)}).",
+        f"# Written by canarium init from {_printable(model.path.name)} ({_size(model.size)}).",
         *(f"#   input:  {words}" for words in model.inputs),
         *(f"#   output: {words}" for words in model.outputs),
         f"apiVersion: {API_VERSION}",
         f"kind: {KIND}",
         "metadata:",
-        f"  name: {draft.name}",
-        *([f"  namespace: {draft.namespace}"] if draft.namespace else []),
+        f"  name: {_scalar(draft.name)}",
+        *([f"  namespace: {_scalar(draft.namespace)}"] if draft.namespace else []),
         "spec:",
         "  model:",
         f"    uri: {_scalar(draft.uri)}",
         "    # Servers take no other bytes; with it, the same bytes are the same revision wherever they come from.",
-        f"    sha256: {model.sha256}",
+        f"    sha256: {_scalar(model.sha256)}",  # digits alone would be a number
         f"    version: {_scalar(draft.version)}",
         *([f"    format: {model.format}"] if model.format != "onnx" else []),
         *_traffic(draft),
@@ -118,11 +118,11 @@ def _traffic(draft: Draft) -> list[str]:
             "  # traffic: {gateway: {name: public, namespace: gateways}}",
         ]
     space, _, name = draft.gateway.rpartition("/")
-    where = f", namespace: {space}" if space else ""
+    where = f", namespace: {_scalar(space)}" if space else ""
     hosts = ", ".join(_scalar(host) for host in draft.hostnames)
     return [
         "  traffic:",
-        f"    gateway: {{name: {name}{where}}}",
+        f"    gateway: {{name: {_scalar(name)}{where}}}",
         *([f"    hostnames: [{hosts}]"] if hosts else []),
     ]
 
@@ -137,17 +137,18 @@ def kustomization(model: ModelFile, draft: Draft, files: str, resource: str) -> 
         resource: name of the manifest's file.
     """
     key = key_of(model)
+    name = _scalar(configmap_name(draft.name, draft.version))
     return "\n".join(
         [
             "# Written by canarium init. Each version of the model has its own ConfigMap: keep that of the stable one.",
             "apiVersion: kustomize.config.k8s.io/v1beta1",
             "kind: Kustomization",
-            *([f"namespace: {draft.namespace}"] if draft.namespace else []),
+            *([f"namespace: {_scalar(draft.namespace)}"] if draft.namespace else []),
             "resources:",
-            f"- {resource}",
+            f"- {_scalar(resource)}",
             "generatorOptions: {disableNameSuffixHash: true}",
             "configMapGenerator:",
-            f"- {{name: {configmap_name(draft.name, draft.version)}, files: [{key}={files}]}}",
+            f"- {{name: {name}, files: [{_scalar(f'{key}={files}')}]}}",
             "",
         ]
     )
@@ -158,10 +159,15 @@ def key_of(model: ModelFile) -> str:
     return f"model{model.path.suffix}"
 
 
+def _printable(text: str) -> str:
+    """Keep a comment on its line, whatever a file is called."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def _scalar(text: str) -> str:
     """Quote what YAML would read as something else: the version 7 is a string."""
-    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9._/:@-]*", text) and text.lower() not in (
-        "true", "false", "null", "yes", "no", "on", "off",
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9._/:@=-]*", text) and text.lower() not in (
+        "true", "false", "null", "yes", "no", "on", "off", "y", "n",
     )  # fmt: skip
     return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from canarium_api.status import Check, ModelDeploymentStatus, Phase
+from canarium_api.status import Check, ModelDeploymentStatus, Phase, Verdict
 from canarium_cli.rendering.listing import condition, is_seen
 
 REACHED: Final = 0
@@ -104,6 +104,8 @@ class Session:
     before: ModelDeploymentStatus | None = None
     trends: dict[str, deque[float]] = field(default_factory=dict)
     last_line_at: datetime | None = None
+    _said: dict[str, str] = field(default_factory=dict)
+    """What was said last of each check, and of what is waited for: what begins anew with a step is no news."""
 
     def look(self, snapshot: Snapshot) -> tuple[list[Line], End | None]:
         """Take in what was seen: what is new, and whether the watch ends."""
@@ -113,7 +115,12 @@ class Session:
         if is_seen(snapshot.body) and not self.meant:
             self.meant = _revision_under_way(status)
         self._remember(status)
-        lines = news(self.before, status, snapshot.at)
+        lines = news(self.before, status, snapshot.at, self._said)
+        if self.before is None and not is_seen(snapshot.body):
+            lines = [
+                replace(line, word="NotSeenYet", text=f"before: {line.text}") for line in lines
+            ]
+        self._said = said(status, self._said)
         if not lines and self._is_quiet(snapshot.at):
             lines = [Line(at=snapshot.at, word=status.phase, text=status.message)]
         if lines:
@@ -193,9 +200,19 @@ def _revision_under_way(status: ModelDeploymentStatus) -> str:
 
 
 def news(
-    before: ModelDeploymentStatus | None, now: ModelDeploymentStatus, at: datetime
+    before: ModelDeploymentStatus | None,
+    now: ModelDeploymentStatus,
+    at: datetime,
+    known: Mapping[str, str],
 ) -> list[Line]:
-    """Say what is new since an earlier status: transitions, verdicts, and what it waits for."""
+    """Say what is new since an earlier status: transitions, verdicts, and what it waits for.
+
+    Args:
+        before: the earlier status; None: this is the first.
+        now: the present one.
+        at: when it was seen.
+        known: what was said before, see `said`.
+    """
     if before is None:
         return [Line(at=at, word=now.phase, text=now.message or "not seen by the operator yet")]
     lines = []
@@ -204,28 +221,34 @@ def news(
         missed = last.epoch - before.epoch - 1
         text = last.message + (f" (and {missed} before it)" if missed else "")
         lines.append(Line(at=last.at, word=last.reason, text=text, warning=last.warning))
-    lines += _verdicts(before, now, at)
-    waits, waited = _waits(now), _waits(before)
-    if waits and waits != waited:
+    checks = now.rollout.checks if now.rollout is not None else []
+    told = [check for check in checks if check.verdict is not Verdict.PENDING]
+    changed = [check for check in told if known.get(check.name) not in (None, check.verdict)]
+    lines += [_verdict(check, at) for check in changed]
+    waits = _waits(now)
+    if waits and waits != known.get(_WAITS):
         lines.append(Line(at=at, word=waits, text=now.message))
-    elif not lines and now.phase is not before.phase:
-        lines.append(Line(at=at, word=now.phase, text=now.message))
     return lines
+
+
+_WAITS: Final = ""
+"""Key of what is waited for; no check has this name."""
+
+
+def said(now: ModelDeploymentStatus, known: Mapping[str, str]) -> dict[str, str]:
+    """Note what has been said: the verdict of each check, and what is waited for."""
+    if now.rollout is None:
+        return {}
+    found = {
+        check.name: known.get(check.name, "") if check.verdict is Verdict.PENDING else check.verdict
+        for check in now.rollout.checks
+    }
+    verdicts = {name: str(verdict) for name, verdict in found.items() if verdict}
+    return {**verdicts, _WAITS: _waits(now) or known.get(_WAITS, "")}
 
 
 def _waits(status: ModelDeploymentStatus) -> str:
     return (status.rollout.blocked_on or "") if status.rollout is not None else ""
-
-
-def _verdicts(
-    before: ModelDeploymentStatus, now: ModelDeploymentStatus, at: datetime
-) -> list[Line]:
-    if now.rollout is None:
-        return []
-    earlier = before.rollout.checks if before.rollout is not None else []
-    known = {check.name: check.verdict for check in earlier}
-    changed = [c for c in now.rollout.checks if known.get(c.name) not in (None, c.verdict)]
-    return [_verdict(check, at) for check in changed]
 
 
 def _verdict(check: Check, at: datetime) -> Line:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 
 from canarium_api.status import HistoryEntry, ModelDeploymentStatus
+from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import memory, naming
 from canarium_operator.core.revision import Revision
 
@@ -86,18 +87,20 @@ def revisions_of(configmaps: Iterable[Mapping[str, Any]]) -> dict[str, Revision]
 def patch_to(revision: Revision, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Write the merge patch that turns a spec into the one that named a revision.
 
-    Fields that the spec has and the revision had not become null, which removes them.
+    Fields that the spec has and the revision had not become null, which removes them. What is at its default on both
+    sides is left out: the API server writes defaults into every spec.
 
     Args:
         revision: to go back to.
         spec: the present one.
     """
-    wanted = {
-        "model": _explicit(revision.model),
-        "serving": _explicit(revision.serving),
+    now = ModelDeploymentSpec.from_manifest(spec)
+    parts = {
+        "model": _difference(_explicit(now.model), _explicit(revision.model)),
+        "serving": _difference(_explicit(now.serving), _explicit(revision.serving)),
     }
-    parts = {name: _difference(spec.get(name) or {}, part) for name, part in wanted.items()}
-    return {"spec": {name: part for name, part in parts.items() if part}}
+    changed = {name: part for name, part in parts.items() if part}
+    return {"spec": changed} if changed else {}
 
 
 def _explicit(part: Any) -> dict[str, Any]:

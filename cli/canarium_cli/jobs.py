@@ -178,7 +178,11 @@ def submit(
 
 
 @app.command(name="list")
-def newest(url: Url, limit: int = 20, header: Headers = None) -> None:
+def newest(
+    url: Url,
+    limit: Annotated[int, typer.Option(help="How many.")] = 20,
+    header: Headers = None,
+) -> None:
     """List the newest jobs."""
     for job in _read(url, "GET", f"?limit={limit}", header)["jobs"]:
         print(line_of(job))

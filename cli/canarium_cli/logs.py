@@ -187,7 +187,8 @@ class Reader:
             self._lines.put(error)
         except AccessError:
             pass  # it starts, or is gone: the next look at the pods tells
-        self._lines.put(source)
+        finally:
+            self._lines.put(source)
 
 
 def _read(answer: Any, source: Source) -> Iterator[LogLine]:

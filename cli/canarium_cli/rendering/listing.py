@@ -94,7 +94,7 @@ def _is_stalled(body: Mapping[str, Any]) -> bool:
 
 def _style(column: str, cell: str, *, stalled: bool) -> str:
     if column == "PHASE":
-        return cells.PHASES.get(cell, "")  # type: ignore[call-overload,no-any-return]
+        return cells.PHASES.get(cell, "")
     if column in ("READY", "REASON"):
         bad = "red" if stalled else ""
         return bad or (_READY.get(cell, "") if column == "READY" else "")

@@ -17,8 +17,6 @@ from canarium_operator.core import pods as pod_facts
 _REVISION_LABEL: Final = f"{GROUP}/revision"
 _BAR: Final = 12
 """Columns of a bar of weight."""
-_TREND: Final = 16
-"""Columns of a sparkline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +137,7 @@ def steps(found: ModelDeploymentStatus) -> Text:
         return text
     for number, weight in enumerate(rollout.weights, start=1):
         if number > 1:
-            text.append(" ── ", style="dim")
+            text.append(" ").append("──", style="dim").append(" ")
         if number < rollout.step:
             text.append(f"✓ {weight}%", style="green")
         elif number == rollout.step:
@@ -158,12 +156,12 @@ def checks(found: Sequence[Check], now: datetime) -> Table:
     for check in found:
         row = [
             Text(check.name),
-            _verdict(check),
+            verdict(check),
             Text(cells.value(check.name, check.value)),
             Text(cells.value(check.name, check.baseline)),
             Text(cells.effect(check.name, check.interval, check.effect)),
             Text(check.limit or ""),
-            _requests(check, now),
+            requests(check, now),
         ]
         if total:
             row.append(Text(cells.evidence(check.total_samples, check.total_needed)))
@@ -171,51 +169,16 @@ def checks(found: Sequence[Check], now: datetime) -> Table:
     return table
 
 
-def live_checks(
-    found: Sequence[Check], now: datetime, trends: Mapping[str, Sequence[float]]
-) -> Table:
-    """Show checks in a line each, with a sparkline of the values so far.
-
-    Args:
-        found: the checks.
-        now: the present instant.
-        trends: earlier values of each, the present one last.
-    """
-    table = grid("check", "verdict", "canary", "stable", "trend")
-    evidence = [_evidence(check, now) for check in found]
-    widest = max((words.cell_len for words in evidence), default=0)
-    table.add_column("evidence", no_wrap=True, min_width=widest)
-    table.add_column("limit", no_wrap=True, overflow="ellipsis")
-    for check, words in zip(found, evidence, strict=True):
-        table.add_row(
-            Text(check.name),
-            _verdict(check),
-            Text(cells.value(check.name, check.value)),
-            Text(cells.value(check.name, check.baseline)),
-            Text(cells.sparkline(trends.get(check.name, ()), _TREND), style="cyan"),
-            words,
-            Text(check.limit or "", style="dim"),
-        )
-    return table
-
-
-def _evidence(check: Check, now: datetime) -> Text:
-    share = min(1.0, (check.samples or 0) / check.needed) if check.needed else 1.0
-    text = Text(cells.bar(share, 6), style="green" if share >= 1 else "yellow")
-    text.append(" ").append_text(_requests(check, now))
-    if check.total_needed and (check.total_samples or 0) < check.total_needed:
-        text.append(f", {cells.evidence(check.total_samples, check.total_needed)} in all")
+def verdict(check: Check) -> Text:
+    """Write what a check says."""
+    text = cells.colour(check.verdict, cells.VERDICTS, "yellow")
+    if check.dry_run:
+        text.append(" (dry run)", style="dim")
     return text
 
 
-def _verdict(check: Check) -> Text:
-    verdict = cells.colour(check.verdict, cells.VERDICTS, "yellow")
-    if check.dry_run:
-        verdict.append(" (dry run)", style="dim")
-    return verdict
-
-
-def _requests(check: Check, now: datetime) -> Text:
+def requests(check: Check, now: datetime) -> Text:
+    """Write how many requests a check has of those that it needs, and until when."""
     enough = check.needed is None or (check.samples or 0) >= check.needed
     words = cells.evidence(check.samples, check.needed)
     if not enough and (rest := cells.until(check.eta, now)):

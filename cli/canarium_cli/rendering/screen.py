@@ -1,13 +1,14 @@
 """`canarium watch`: one frame of the live view, and one line of the plain one."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from canarium_api.status import ModelDeploymentStatus, Phase
+from canarium_api.status import Check, ModelDeploymentStatus, Phase
 from canarium_cli.following import Line, Snapshot
 from canarium_cli.rendering import cells, parts
 from canarium_cli.rendering.listing import is_seen
@@ -18,6 +19,8 @@ _FEWEST: Final = 3
 """Pods and Events that are shown however low the terminal is."""
 _PODS: Final = 8
 _EVENTS: Final = 10
+_TREND: Final = 16
+"""Columns of a sparkline."""
 
 
 def frame(
@@ -44,7 +47,7 @@ def frame(
         blocks += [parts.steps(found), Text()]
     blocks += [parts.revisions(found), Text()]
     if checks:
-        blocks += [parts.live_checks(checks, now, trends), Text()]
+        blocks += [live_checks(checks, now, trends), Text()]
     if pods:
         blocks += [parts.pods(pods, now, pod_rows), Text()]
     if events:
@@ -53,19 +56,62 @@ def frame(
     return Group(*blocks)
 
 
+def live_checks(
+    found: Sequence[Check], now: datetime, trends: Mapping[str, Sequence[float]]
+) -> Table:
+    """Show checks in a line each, with a sparkline of the values so far; where room is short, limits are cut.
+
+    Args:
+        found: the checks.
+        now: the present instant.
+        trends: earlier values of each, the present one last.
+    """
+    rows = [
+        [
+            Text(check.name),
+            parts.verdict(check),
+            Text(cells.value(check.name, check.value)),
+            Text(cells.value(check.name, check.baseline)),
+            _evidence(check, now),
+            Text(cells.sparkline(trends.get(check.name, ()), _TREND), style="cyan"),
+            Text(check.limit or "", style="dim"),
+        ]
+        for check in found
+    ]
+    table = parts.grid()
+    heads = ("check", "verdict", "canary", "stable", "evidence", "trend")
+    for head, column in zip(heads, zip(*rows, strict=True), strict=False):
+        widest = max(len(head), *(cell.cell_len for cell in column))
+        table.add_column(head, no_wrap=True, min_width=widest)
+    table.add_column("limit", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _evidence(check: Check, now: datetime) -> Text:
+    share = min(1.0, (check.samples or 0) / check.needed) if check.needed else 1.0
+    text = Text(cells.bar(share, 6), style="green" if share >= 1 else "yellow")
+    text.append(" ").append_text(parts.requests(check, now))
+    if check.total_needed and (check.total_samples or 0) < check.total_needed:
+        text.append(f", {cells.evidence(check.total_samples, check.total_needed)} in all")
+    return text
+
+
 def _head(snapshot: Snapshot) -> Table:
     assert snapshot.body is not None  # noqa: S101 - its caller has looked
     meta, found = snapshot.body["metadata"], snapshot.status
     left = Text()
     left.append(f"{meta['namespace']}/{meta['name']}", style="bold")
-    left.append(f"  {found.phase}", style=f"bold {cells.PHASES.get(found.phase, '')}")
+    left.append("  ")  # apart from the styled words: exported pictures drop blanks at their ends
+    left.append(found.phase, style=f"bold {cells.PHASES.get(found.phase, '')}")
     if found.rollout is not None:
         rollout = found.rollout
         left.append(f"  step {rollout.step}/{rollout.steps}, {rollout.weight}%")
         if rollout.blocked_on:
-            left.append(f"  {rollout.blocked_on}", style="yellow")
+            left.append("  ").append(rollout.blocked_on, style="yellow")
         if rest := cells.until(rollout.next_check_at, snapshot.at):
-            left.append(f", looks again {rest}", style="dim")
+            left.append("  ").append(f"looks again {rest}", style="dim")
     table = Table.grid(expand=True)
     table.add_column()
     table.add_column(justify="right")

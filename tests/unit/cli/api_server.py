@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_cli.__main__ import main
 from canarium_operator.core import naming
 from canarium_operator.core.memory import make_memory, memory_of
@@ -189,6 +190,9 @@ class ApiServer:
             return self._refused("patch", "modeldeployments")
         self.patches.append((kind, body))
         self.annotations.update(body.get("metadata", {}).get("annotations", {}))
+        if "spec" in body:
+            spec = merged({"spec": self.world.spec.to_manifest()}, body)["spec"]
+            self.world = self.world.change(ModelDeploymentSpec.from_manifest(spec))
         return 200, self.body()
 
     def watched(self) -> Iterator[Body]:
@@ -200,6 +204,19 @@ class ApiServer:
                 return
             self.world = world
             yield {"type": "MODIFIED", "object": body_of(world)}
+
+
+def merged(now: Any, patch: Any) -> Any:
+    """Apply a merge patch (RFC 7386)."""
+    if not isinstance(patch, dict):
+        return patch
+    found = dict(now) if isinstance(now, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = merged(found.get(key), value)
+    return found
 
 
 def _key(body: Body) -> tuple[str, str]:

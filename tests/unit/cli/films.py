@@ -1,14 +1,16 @@
 """Rollouts as they are seen by who watches them: the engine's statuses, one after the other, in virtual time."""
 
+import functools
 import random
 from collections.abc import Iterator
 from typing import Any
 
+from tests.e2e.test_describe import SITUATIONS
 from tests.unit.cli.api_server import body_of, pods_of
 
 from canarium_cli.following import Snapshot
 from canarium_operator.core.revision import revision_of
-from canarium_operator.testing.scenario import IMAGE, START, Scenario, Traffic, make_spec
+from canarium_operator.testing.scenario import IMAGE, Scenario, Traffic, make_spec
 
 V1, V2, V3 = (revision_of(make_spec(version), IMAGE).name for version in "123")
 EVERY = 10
@@ -88,6 +90,14 @@ def of_version_2(**rollout: Any) -> Film:
     return film
 
 
-def start() -> Any:
-    """When films begin."""
-    return START
+@functools.cache
+def whole(errors: float = 0.001) -> tuple[Snapshot, ...]:
+    """A rollout of version 2 from the moment before the operator looks at it to its end."""
+    film = of_version_2()
+    return (film.look(), *film.play(600, errors=errors))
+
+
+@functools.cache
+def situation(name: str) -> Scenario:
+    """A world of the golden files of `kubectl describe`."""
+    return SITUATIONS[name]()

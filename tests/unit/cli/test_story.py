@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from tests.e2e.test_describe import SITUATIONS
 from tests.unit.cli.api_server import body_of, event, pods_of
+from tests.unit.cli.films import situation
 
 from canarium_cli.rendering import parts, story
 from canarium_operator.testing.scenario import Scenario
@@ -41,7 +42,7 @@ def told(world: Scenario, *, width: int = WIDTH, notes: tuple[str, ...] = ()) ->
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_describe_tells_the_whole_story(name: str) -> None:
     """What it does, why and until when; with the evidence, and how it came there."""
-    world = SITUATIONS[name]()
+    world = situation(name)
     found = told(world)
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -58,12 +59,12 @@ def test_describe_tells_the_whole_story(name: str) -> None:
 def test_what_may_not_be_read_is_noted() -> None:
     """A story with a gap says so."""
     note = "events are not shown: you may not list them in ml"
-    assert f"note: {note}" in told(SITUATIONS["04-pause"](), notes=(note,))
+    assert f"note: {note}" in told(situation("04-pause"), notes=(note,))
 
 
 def test_markup_in_words_of_others_is_shown_and_not_obeyed() -> None:
     """Messages hold what users and systems wrote: `[red]` is no colour there."""
-    world = SITUATIONS["12-invalid"]()
+    world = situation("12-invalid")
     status = world.status.model_copy(update={"message": "spec.x: [red]not[/red] allowed"})
     body = body_of(world)
     console = Console(file=io.StringIO(), width=WIDTH)
