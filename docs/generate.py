@@ -31,6 +31,7 @@ from canarium_api.router_config import RouterConfig
 from canarium_api.runtime_config import RuntimeConfig
 from canarium_api.shadow_config import ShadowConfig
 from canarium_api.status import Phase, Verdict
+from canarium_cli import reference
 from canarium_operator import settings
 from canarium_operator.adapters import telemetry
 from canarium_operator.core.rollout.state import TRANSITIONS
@@ -458,6 +459,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 """Whole pages."""
 PARTS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "explanation/rollouts.md": {"diagram": diagram, "transitions": transition_table},
+    "reference/cli.md": {"commands": reference.commands, "options": reference.options},
 }
 """Parts of pages, between a begin and an end mark."""
 

@@ -59,9 +59,14 @@ fi
     Shell.FISH: r"""# canarium completion fish > ~/.config/fish/completions/canarium.fish
 function __canarium_complete
     set -l words (commandline -opc)
-    canarium __complete $words[2..] (commandline -ct) 2>/dev/null
+    set -l found (canarium __complete $words[2..] (commandline -ct) 2>/dev/null)
+    if test -n "$found"
+        printf '%s\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c canarium -a '(__canarium_complete)'
+complete -c canarium -f -a '(__canarium_complete)'
 """,
 }
 

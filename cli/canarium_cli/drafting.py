@@ -74,6 +74,11 @@ def configmap_name(draft_name: str, version: str) -> str:
     return f"{draft_name}-{re.sub(r'[^a-z0-9-]+', '-', version.lower()).strip('-')}"
 
 
+def configmap_uri(model: ModelFile, name: str, version: str) -> str:
+    """Give the URI of a model in that ConfigMap."""
+    return f"configmap://{configmap_name(name, version)}/{key_of(model)}"
+
+
 def manifest(model: ModelFile, draft: Draft) -> str:
     """Write the manifest."""
     lines = [

@@ -164,7 +164,7 @@ def _draft(
             "where: --uri https://..., or --uri pvc://CLAIM/PATH"
         )
     if not uri:
-        uri = f"configmap://{drafting.configmap_name(name, version)}/{drafting.key_of(model)}"
+        uri = drafting.configmap_uri(model, name, version)
     return Draft(
         name=name,
         version=version,
@@ -191,7 +191,7 @@ def _write(output: Path, model: ModelFile, draft: Draft, text: str) -> list[Path
     """Write the manifest, and, for a ConfigMap, a kustomization beside it, unless there is one."""
     files: dict[Path, str] = {output: text}
     beside = output.with_name("kustomization.yaml")
-    if draft.uri.startswith("configmap://") and not beside.exists():
+    if _travels(model, draft) and not beside.exists():
         path = os.path.relpath(model.path, output.absolute().parent)
         files[beside] = drafting.kustomization(model, draft, path, output.name)
     for file, content in files.items():
@@ -204,6 +204,11 @@ def _write(output: Path, model: ModelFile, draft: Draft, text: str) -> list[Path
         except OSError as error:
             raise InitError(f"{file}: {error.strerror}") from error
     return list(files)
+
+
+def _travels(model: ModelFile, draft: Draft) -> bool:
+    """Tell whether the model goes into a ConfigMap that is made for it."""
+    return draft.uri == drafting.configmap_uri(model, draft.name, draft.version)
 
 
 def _say(model: ModelFile, draft: Draft, written: list[Path], output: Path) -> None:
@@ -222,7 +227,7 @@ def _say(model: ModelFile, draft: Draft, written: list[Path], output: Path) -> N
         command = f"kubectl apply --server-side -k {folder}"
     else:
         command = f"kubectl apply --server-side -f {output}"
-        if draft.uri.startswith("configmap://"):
+        if _travels(model, draft):
             name, key = draft.uri.removeprefix("configmap://").split("/", 1)
             made = f"kubectl create configmap {name} --from-file={key}={model.path}"
             print(f"  its ConfigMap: add it to kustomization.yaml, or {made}")
