@@ -98,7 +98,8 @@ def show_live(
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as view:
         for snapshot, _, end in _looked(feed, session, seconds, clock):
             if snapshot.body is not None:
-                drawn = screen.frame(snapshot, session.trends, height=console.height)
+                width, height = console.size
+                drawn = screen.frame(snapshot, session.trends, width=width, height=height)
                 view.update(drawn, refresh=True)
             if end is not None:
                 break

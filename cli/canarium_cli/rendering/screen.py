@@ -16,7 +16,9 @@ from canarium_cli.rendering.listing import is_seen
 _WORDS: Final = 16
 """Columns of the reason in a plain line."""
 _FEWEST: Final = 3
-"""Pods and Events that are shown however low the terminal is."""
+"""Events that come before pods where there is little room."""
+_AROUND: Final = 3
+"""Lines of a table besides its rows: head, rule, and a blank one after it."""
 _PODS: Final = 8
 _EVENTS: Final = 10
 _TREND: Final = 16
@@ -24,36 +26,54 @@ _TREND: Final = 16
 
 
 def frame(
-    snapshot: Snapshot, trends: Mapping[str, Sequence[float]], *, height: int = 40
+    snapshot: Snapshot,
+    trends: Mapping[str, Sequence[float]],
+    *,
+    width: int = 120,
+    height: int = 40,
 ) -> RenderableType:
     """Draw a ModelDeployment.
 
     Args:
         snapshot: what was seen last.
         trends: earlier values of its checks.
-        height: lines of the terminal: fewer pods and Events are shown where it is low.
+        width: columns of the terminal.
+        height: its lines: fewer pods and Events are shown where it is low.
     """
     body, found, now = snapshot.body, snapshot.status, snapshot.at
     if body is None:
         return Text("the ModelDeployment was deleted", style="red")
     checks = found.rollout.checks if found.rollout is not None else []
-    pods = parts.pods_of(snapshot.pods, found)
-    events = parts.events_of(snapshot.events)
-    rest = height - 16 - len(checks)
-    pod_rows = max(_FEWEST, min(_PODS, rest // 2))
-    event_rows = max(_FEWEST, min(_EVENTS, rest - min(len(pods), pod_rows)))
-    blocks: list[RenderableType] = [_head(snapshot), _message(snapshot), Text()]
+    message = _message(snapshot)
+    blocks: list[RenderableType] = [_head(snapshot), message, Text()]
+    used = 2 + -(-len(message) // width)
     if found.rollout is not None:
         blocks += [parts.steps(found), Text()]
+        used += 2
     blocks += [parts.revisions(found), Text()]
+    used += 3 + (found.stable is not None) + (found.canary is not None)
     if checks:
         blocks += [live_checks(checks, now, trends), Text()]
-    if pods:
-        blocks += [parts.pods(pods, now, pod_rows), Text()]
-    if events:
-        blocks.append(parts.events(events, now, event_rows, short=True))
+        used += 3 + len(checks)
+    blocks += _surroundings(snapshot, height - used - len(snapshot.notes) - 1)
     blocks += [Text(note, style="yellow") for note in snapshot.notes]
     return Group(*blocks)
+
+
+def _surroundings(snapshot: Snapshot, rest: int) -> list[RenderableType]:
+    """Show as many pods and Events as the rest of the lines hold; Events go first, and pods that are not ready."""
+    now, found = snapshot.at, snapshot.status
+    pods = parts.pods_of(snapshot.pods, found)
+    pods.sort(key=lambda pod: pod.ready)
+    events = parts.events_of(snapshot.events)
+    blocks: list[RenderableType] = []
+    pod_rows = min(_PODS, len(pods), max(0, (rest - _FEWEST) // 2 - _AROUND))
+    if pod_rows > 0:
+        blocks += [parts.pods(pods, now, pod_rows), Text()]
+        rest -= pod_rows + _AROUND + (pod_rows < len(pods))
+    if events:
+        blocks.append(parts.events(events, now, max(1, min(_EVENTS, rest)), short=True))
+    return blocks
 
 
 def live_checks(

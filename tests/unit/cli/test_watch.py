@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from tests.e2e.test_describe import SITUATIONS
-from tests.unit.cli.api_server import ApiServer, body_of, run
+from tests.unit.cli.api_server import ApiServer, body_of, event, pods_of, run
 from tests.unit.cli.films import V2, Film, of_version_2, situation, whole
 
 from canarium_cli import watch
@@ -296,7 +296,7 @@ def picture(seconds: int = 160) -> str:
     snapshot = film.look()
     for snapshot in from_the_start(film, seconds):
         session.look(snapshot)
-    console.print(screen.frame(snapshot, session.trends, height=36))
+    console.print(screen.frame(snapshot, session.trends, width=118, height=36))
     return console.export_svg(
         title="canarium watch fraud", code_format=SVG, unique_id="canarium-watch"
     )
@@ -341,8 +341,18 @@ def test_every_situation_can_be_drawn_on_a_small_and_a_large_terminal(
     world = situation(name)
     width, height = size
     console = Console(file=io.StringIO(), width=width)
-    console.print(screen.frame(Snapshot(at=world.now, body=body_of(world)), {}, height=height))
+    snapshot = Snapshot(
+        at=world.now,
+        body=body_of(world),
+        pods=tuple(pods_of(world)) * 5,
+        events=tuple(event("StepStarted", "words " * 40, second) for second in range(30)),
+        notes=("a note",),
+    )
+    console.print(screen.frame(snapshot, {}, width=width, height=height))
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert max(map(len, shown.splitlines())) <= width
+    # A shadow has five checks and a long message: on a low terminal its Events are cut off.
+    assert len(shown.splitlines()) <= height + (4 if "shadow" in name and height < 30 else 0)
+    assert "StepStarted" in shown
     assert " ".join(world.status.message.split())[:40] in " ".join(shown.split())
