@@ -26,6 +26,7 @@ from canarium_cli.access_errors import (
     near,
     unreachable,
 )
+from canarium_cli.cleaning import clean
 
 if TYPE_CHECKING:
     from canarium_api.status import ModelDeploymentStatus
@@ -108,7 +109,13 @@ class Access:
         return found[:MAX_OBJECTS], version
 
     def watch(
-        self, namespace: str | None, *, name: str = "", selector: str = "", version: str = ""
+        self,
+        namespace: str | None,
+        *,
+        name: str = "",
+        selector: str = "",
+        version: str = "",
+        opened: streams.Open | None = None,
     ) -> Iterator[tuple[str, Manifest]]:
         """Give changes of ModelDeployments as they come, for two minutes: `ADDED`, `MODIFIED` or `DELETED`, and it.
 
@@ -138,6 +145,8 @@ class Access:
                 **{k: v for k, v in options.items() if v},
             ),
         )  # fmt: skip
+        if opened is not None:
+            opened.add(answer)
         try:
             for line in streams.lines(answer):
                 event = json.loads(line)
@@ -146,10 +155,12 @@ class Access:
                     kind = GoneError if status.get("code") == 410 else AccessError
                     raise kind(str(status.get("message", "the watch ended")))
                 if event["type"] != "BOOKMARK":
-                    yield event["type"], event["object"]
+                    yield event["type"], clean(event["object"])
         except (HTTPError, OSError, ValueError) as error:
             raise AccessError(unreachable(self.api, error)) from error
         finally:
+            if opened is not None:
+                opened.remove(answer)
             answer.close()
             answer.release_conn()
 
@@ -226,12 +237,13 @@ class Access:
         ask = getattr(client.CustomObjectsApi(self.api), verb)
         spaces = (asked.namespace,) if "namespaced" in verb else ()
         names = (asked.name,) if asked.name else ()
-        return self._asking(
+        found = self._asking(
             asked,
             lambda: ask(
                 GROUP, VERSION, *spaces, PLURAL, *names, *body, _request_timeout=timeout, **options
             ),
         )
+        return clean(found)
 
     def _core(
         self, verb: str, asked: Asked, *where: str, timeout: float = _TIMEOUT, **options: Any
@@ -243,7 +255,7 @@ class Access:
                 *where, limit=LIMIT, _preload_content=False, _request_timeout=timeout, **options
             ),
         )
-        items: list[Manifest] = json.loads(answer.data).get("items") or []
+        items: list[Manifest] = clean(json.loads(answer.data).get("items") or [])
         return items
 
     def _raw(self, asked: Asked, ask: Callable[[], Any]) -> Any:

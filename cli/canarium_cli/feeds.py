@@ -6,7 +6,6 @@ left out.
 """
 
 import queue
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any, Final
 from canarium_cli.access import Access, AccessError
 from canarium_cli.access_errors import ForbiddenError, GoneError
 from canarium_cli.following import Snapshot, without_body
+from canarium_cli.streams import Open
 
 _QUEUE: Final = 1000
 """Changes that wait to be shown; the reader is faster than any rollout."""
@@ -45,14 +45,12 @@ def follow(
     body = access.read(namespace, name)
     snapshot = Snapshot(at=datetime.now(UTC), body=body)
     changes: queue.Queue[Change] = queue.Queue(_QUEUE)
-    stop = threading.Event()
-    watcher = _Watcher(access, namespace, name, changes, stop)
-    jobs: list[Callable[[], None]] = [lambda: watcher.objects(body)]
+    opened = Open()
+    watcher = _Watcher(access, namespace, name, changes, opened)
     if surroundings:
         snapshot = watcher.surroundings_now()(snapshot)
-        jobs.append(watcher.surroundings)
-    for job in jobs:
-        threading.Thread(target=job, daemon=True).start()
+        opened.start(watcher.surroundings)
+    opened.start(lambda: watcher.objects(body))
     try:
         while True:
             yield replace(snapshot, at=datetime.now(UTC))
@@ -62,11 +60,11 @@ def follow(
                 continue
             snapshot = change(snapshot)
     finally:
-        stop.set()
+        opened.end()
 
 
 class _Watcher:
-    """Threads that read, and tell of each change."""
+    """What threads do: read, and tell of each change."""
 
     def __init__(
         self,
@@ -74,13 +72,14 @@ class _Watcher:
         namespace: str,
         name: str,
         changes: "queue.Queue[Change]",
-        stop: threading.Event,
+        opened: Open,
     ) -> None:
         self._access = access
         self._namespace = namespace
         self._name = name
         self._changes = changes
-        self._stop = stop
+        self._opened = opened
+        self._stop = opened.ended
         self._forbidden: set[str] = set()
 
     def objects(self, body: dict[str, Any]) -> None:
@@ -92,6 +91,8 @@ class _Watcher:
                     self._watch(version)
                 else:
                     self._stop.wait(_POLL_SECONDS)
+                if self._stop.is_set():
+                    return
                 found = self._access.read(self._namespace, self._name)
                 self._tell(lambda s, found=found: replace(s, body=found, notes=self._notes()))  # type: ignore[misc]
                 version, wait = found["metadata"].get("resourceVersion", ""), 1.0
@@ -113,7 +114,9 @@ class _Watcher:
                 wait = self._again(error, wait)
 
     def _watch(self, version: str) -> None:
-        changes = self._access.watch(self._namespace, name=self._name, version=version)
+        changes = self._access.watch(
+            self._namespace, name=self._name, version=version, opened=self._opened
+        )
         for kind, body in changes:
             if self._stop.is_set():
                 return

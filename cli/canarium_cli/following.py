@@ -1,8 +1,8 @@
 """What becomes of a rollout that is watched: when the watch ends and how, and what is new. Pure.
 
 The rules of `judge`, in order: a status of an earlier spec says nothing; what is stalled has failed; the revision that
-was seen first as the one of the spec is the one that is meant, so that a later commit never passes for it; then the
-goal.
+was seen first as the one of the spec is the one that is meant, so that a later commit never passes for it, and it is
+promoted as soon as it is stable, though the old one drains; then the goal.
 """
 
 from collections import deque
@@ -65,6 +65,8 @@ class End:
 
     code: int
     message: str
+    promoted: bool = False
+    """The version that was meant is stable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,17 +168,19 @@ def judge(
         if status.canary is not None:  # another one is under way; this one's end is known
             return End(code=TAKEN_BACK, message=failed.message)
         return None  # it drains; then the object is stalled
-    if status.phase is Phase.PROMOTED:
-        return End(code=REACHED, message=status.message)
-    return _reached(body, status, goal)
+    if goal.aim is Aim.READY:
+        ready = condition(body, "Ready").get("status") == "True"
+        return End(code=REACHED, message=status.message) if ready else None
+    if status.phase is Phase.PROMOTED or (meant and meant == stable):
+        return End(code=REACHED, message=status.message, promoted=True)
+    return _on_the_way(status, goal)
 
 
-def _reached(body: Mapping[str, Any], status: ModelDeploymentStatus, goal: Goal) -> End | None:
+def _on_the_way(status: ModelDeploymentStatus, goal: Goal) -> End | None:
+    """Tell whether a goal before the promotion is reached."""
     reached = End(code=REACHED, message=status.message)
     rollout = status.rollout
     if goal.aim is Aim.PAUSED and status.phase is Phase.PAUSED:
-        return reached
-    if goal.aim is Aim.READY and condition(body, "Ready").get("status") == "True":
         return reached
     if goal.aim is Aim.STEP and rollout is not None:
         if goal.step > rollout.steps:
@@ -187,14 +191,10 @@ def _reached(body: Mapping[str, Any], status: ModelDeploymentStatus, goal: Goal)
 
 
 def _revision_under_way(status: ModelDeploymentStatus) -> str:
-    """Name the revision of the spec; empty where it has not been brought up."""
+    """Name the revision of the spec; empty where the status does not tell: the stable one may be another."""
     if status.canary is not None:
         return status.canary.revision
-    if status.stable is not None and status.phase in (
-        Phase.PROMOTED,
-        Phase.PROMOTING,
-        Phase.LOADING,
-    ):
+    if status.stable is not None and status.phase is Phase.PROMOTED:
         return status.stable.revision
     return ""
 

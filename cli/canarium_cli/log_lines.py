@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from canarium_cli.cleaning import clean
 from canarium_cli.rendering import cells
 from canarium_cli.rendering.parts import Pod
 
 _STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d) ?")
+_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""Colours that libraries write even where there is no terminal."""
 _LEVELS: Final = {"warning": "yellow", "error": "red", "critical": "red"}
 _PLAIN: Final = ("time", "level", "logger", "message", "exception")
 """What a line of the runtime's own has besides what is worth a `key=value`."""
@@ -95,10 +98,10 @@ def shown(line: LogLine, width: int, *, raw: bool, stamps: bool) -> Text:
     colour = cells.ROLES.get(line.source.role, "blue")
     text = Text(no_wrap=True)
     text.append(f"{line.source.label.ljust(width)} | ", style=colour)
-    words, level = (line.text, "") if raw else in_words(line.text)
+    words, level = (line.text, "") if raw else in_words(_ANSI.sub("", line.text))
     if stamps:
         text.append(f"{line.at[11:23]} ", style="dim")
-    text.append(words[:_MAX_TEXT], style=_LEVELS.get(level, ""))
+    text.append(clean(words[:_MAX_TEXT]), style=_LEVELS.get(level, ""))
     return text
 
 

@@ -4,9 +4,9 @@ Without `-f` the lines of all pods are put in the order of time; with it they co
 meanwhile join, and those that end leave. Pods, lines and what waits to be printed are bounded.
 """
 
+import functools
 import queue
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
@@ -20,7 +20,7 @@ from canarium_cli.access import Access, AccessError, status_of
 from canarium_cli.access_errors import ForbiddenError
 from canarium_cli.log_lines import LogLine, Source, chosen, merged, read_line, shown
 from canarium_cli.rendering import cells, parts
-from canarium_cli.streams import log_lines
+from canarium_cli.streams import Open, log_lines
 
 MAX_PODS: Final = 20
 _TAIL: Final = 100
@@ -124,6 +124,7 @@ class Reader:
         self._revision = revision
         self._limit = limit
         self._settings = settings
+        self._opened = Open()
         self._lines: queue.Queue[LogLine | Source | AccessError] = queue.Queue(_QUEUE)
 
     def sources(self) -> tuple[list[Source], int]:
@@ -146,6 +147,12 @@ class Reader:
 
     def follow(self) -> Iterator[LogLine]:
         """Read all logs as they grow, and those of pods that start meanwhile, for ever."""
+        try:
+            yield from self._follow()
+        finally:
+            self._opened.end()
+
+    def _follow(self) -> Iterator[LogLine]:
         reading: set[str] = set()
         last: dict[str, str] = {}
         settings = self._settings
@@ -156,7 +163,7 @@ class Reader:
                 reading.add(source.pod)
                 # A log that goes on, as after a restart, is read from a bit before; what was seen is left out.
                 given = {"since_seconds": _AGAIN_SECONDS} if source.pod in last else settings
-                threading.Thread(target=self._pump, args=(source, given), daemon=True).start()
+                self._opened.start(functools.partial(self._pump, source, given))
             settings = {}  # who joins later is read from its first line
             for line in self._until_next_look(reading):
                 seen = last.get(line.source.pod, "")
@@ -181,14 +188,25 @@ class Reader:
     def _pump(self, source: Source, settings: dict[str, Any]) -> None:
         try:
             answer = self._access.log(self._namespace, source.pod, follow=True, **settings)
+            self._opened.add(answer)
             for line in _read(answer, source):
-                self._lines.put(line)
+                self._put(line)
+            self._opened.remove(answer)
         except ForbiddenError as error:
-            self._lines.put(error)
+            self._put(error)
         except AccessError:
             pass  # it starts, or is gone: the next look at the pods tells
         finally:
-            self._lines.put(source)
+            self._put(source)
+
+    def _put(self, found: LogLine | Source | AccessError) -> None:
+        """Wait for room: with the reader, the connection waits, too."""
+        while not self._opened.ended.is_set():
+            try:
+                self._lines.put(found, timeout=_RELIST_SECONDS)
+            except queue.Full:
+                continue
+            return
 
 
 def _read(answer: Any, source: Source) -> Iterator[LogLine]:

@@ -1,14 +1,63 @@
 """Answers of the API server that come bit by bit: watches and logs, cut into lines."""
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from urllib3.exceptions import HTTPError
 
 from canarium_cli.access_errors import AccessError
 
+READING: Final = "canarium-reading"
+"""Name of the threads that read."""
+_JOIN_SECONDS: Final = 3.0
+"""How long a thread may take to end once its reads are ended."""
 _MAX_LINE: Final = 4 * 1024 * 1024
 """Bytes of one line that are kept; an object is at most 1.5 MiB."""
+
+
+class Open:
+    """Answers that threads read, so that another thread can end them.
+
+    A thread that sits in a read when the program ends makes the interpreter abort: who started threads ends and joins
+    them.
+    """
+
+    def __init__(self) -> None:
+        self._answers: set[Any] = set()
+        self._threads: list[threading.Thread] = []
+        self.ended = threading.Event()
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Run a job in a thread that `end` waits for."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=job, name=READING, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def add(self, answer: Any) -> None:
+        """Take an answer in; when all is ended already, it ends at once."""
+        self._answers.add(answer)
+        if self.ended.is_set():
+            _shut(answer)
+
+    def remove(self, answer: Any) -> None:
+        """Let go of an answer that was read."""
+        self._answers.discard(answer)
+
+    def end(self) -> None:
+        """End all reads, and wait for their threads, a few seconds at most."""
+        self.ended.set()
+        for answer in list(self._answers):
+            _shut(answer)
+        for thread in self._threads:
+            thread.join(_JOIN_SECONDS)
+
+
+def _shut(answer: Any) -> None:
+    with contextlib.suppress(ValueError, RuntimeError, OSError):  # it has ended by itself
+        answer.shutdown()
 
 
 def event_time(event: Mapping[str, Any]) -> str:

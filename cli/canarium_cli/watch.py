@@ -104,7 +104,7 @@ def show_live(
             if end is not None:
                 break
     end = end or _NOTHING_MORE
-    console.print(screen.ending(end.code, end.message, session.before))
+    console.print(screen.ending(end))
     return end
 
 
@@ -130,9 +130,7 @@ def show_lines(
             break
     end = end or _NOTHING_MORE
     sys.stdout.flush()
-    cells.console(sys.stderr).print(
-        screen.ending(end.code, end.message, session.before), soft_wrap=True
-    )
+    cells.console(sys.stderr).print(screen.ending(end), soft_wrap=True)
     return end
 
 

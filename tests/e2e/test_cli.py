@@ -77,7 +77,6 @@ def test_a_rollout_is_followed_approved_and_undone(world: World) -> None:
     done = cli(world, "watch", target, "--until", "step=2", "-o", "json", "--timeout", "90s")
     assert done.returncode == 0, done.stderr
     assert all(json.loads(line)["reason"] for line in done.stdout.splitlines())
-    # The old version stays for two minutes: the watch of the promotion would wait for its end.
     world.wait("version 2", lambda s: s["stable"]["modelVersion"] == "2", 60)
     assert "Promoted" in cli(world, "history", target).stdout
 

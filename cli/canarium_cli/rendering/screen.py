@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from canarium_api.status import Check, ModelDeploymentStatus, Phase
-from canarium_cli.following import Line, Snapshot
+from canarium_api.status import Check
+from canarium_cli.following import REACHED, TAKEN_BACK, TIMED_OUT, USAGE, End, Line, Snapshot
 from canarium_cli.rendering import cells, parts
 from canarium_cli.rendering.listing import is_seen
 
@@ -21,6 +21,12 @@ _AROUND: Final = 3
 """Lines of a table besides its rows: head, rule, and a blank one after it."""
 _PODS: Final = 8
 _EVENTS: Final = 10
+_ENDS: Final = {
+    REACHED: "reached",
+    TAKEN_BACK: "not promoted",
+    USAGE: "wrong usage",
+    TIMED_OUT: "timed out",
+}
 _TREND: Final = 16
 """Columns of a sparkline."""
 
@@ -154,15 +160,13 @@ def plain(line: Line) -> Text:
     return text
 
 
-def ending(code: int, message: str, status: ModelDeploymentStatus | None) -> Text:
+def ending(end: End) -> Text:
     """Write how a watch ended."""
-    if code == 0:
-        promoted = status is not None and status.phase is Phase.PROMOTED
-        words, style = ("promoted" if promoted else "reached"), "green"
-    else:
-        words = {1: "not promoted", 2: "wrong usage", 3: "timed out"}.get(code, "lost")
-        style = "red"
+    words = _ENDS.get(end.code, "lost")
     text = Text()
-    text.append(words, style=f"bold {style}")
-    text.append(f": {message}")
+    if end.code == REACHED:
+        text.append("promoted" if end.promoted else words, style="bold green")
+    else:
+        text.append(words, style="bold red")
+    text.append(f": {end.message}")
     return text

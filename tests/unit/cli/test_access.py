@@ -1,5 +1,6 @@
 """What goes wrong between a user and a cluster is said in words, with the remedy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,20 @@ def test_pods_and_events_that_may_not_be_read_are_left_out_of_describe_and_said(
     assert "note: pods are not shown: you may not list them in ml" in out
     assert "note: events are not shown: you may not list them in ml" in out
     assert "Conditions" in out
+
+
+def test_what_a_cluster_says_does_not_steer_the_terminal(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A message may hold what a pod wrote as it died."""
+    server.operates = False
+    words = "died: \x1b]0;owned\x07 \x1b[2J"
+    server.world = replace(
+        server.world, status=server.world.status.model_copy(update={"message": words})
+    )
+    for command in (("describe", "fraud"), ("status", "fraud"), ("get", "-o", "wide")):
+        assert run(*command) == 0
+        assert "\x1b" not in capsys.readouterr().out
 
 
 def test_an_unknown_command_names_near_ones(capsys: pytest.CaptureFixture[str]) -> None:

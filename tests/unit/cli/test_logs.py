@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 
 import pytest
 from tests.unit.cli.api_server import ApiServer, pods_of, run
@@ -11,6 +12,7 @@ from canarium_cli.access_errors import AccessError
 from canarium_cli.log_lines import LogLine, Source, chosen, in_words, merged, read_line, shown
 from canarium_cli.logs import Reader
 from canarium_cli.rendering import parts
+from canarium_cli.streams import READING
 
 CANARY = Source(pod="fraud-6a7e947dbc-7d9f-x2", role="canary", revision="6a7e947dbc")
 STABLE = Source(pod="fraud-26cfa01c6c-5c7d-a1", role="stable", revision="26cfa01c6c")
@@ -61,6 +63,16 @@ def test_a_line_begins_with_whose_it_is() -> None:
     assert shown(line, 12, raw=False, stamps=True).plain.startswith("canary x2    | 12:00:01.5 xxx")
     assert len(shown(line, 12, raw=False, stamps=False).plain) < 4100
     assert '"level"' in shown(line, 12, raw=True, stamps=False).plain
+
+
+def test_a_pods_words_do_not_steer_the_terminal() -> None:
+    """Colours of libraries are dropped, and what else is a control character is shown as one."""
+    line = LogLine(source=CANARY, at="", text="\x1b[0;93mW: odd\x1b[m\x1b]0;title\x07\tend")
+    assert (
+        shown(line, 0, raw=False, stamps=False).plain
+        == "canary x2 | W: odd\ufffd]0;title\ufffd\tend"
+    )
+    assert "\x1b" not in shown(line, 0, raw=True, stamps=False).plain
 
 
 @pytest.mark.parametrize(
@@ -164,3 +176,4 @@ def test_a_followed_log_that_begins_again_shows_nothing_twice(
     with_logs.forbidden = {("get", "pods/log")}
     with pytest.raises(AccessError, match="not allowed"):
         next(lines)
+    assert READING not in {thread.name for thread in threading.enumerate()}

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.unit.cli.films import V2, Film, of_version_2, situation, whole
 from canarium_cli import watch
 from canarium_cli.following import End, Goal, Line, Session, Snapshot
 from canarium_cli.rendering import screen
+from canarium_cli.streams import READING
 from canarium_operator.testing.scenario import Traffic, make_spec
 
 PICTURE = Path(__file__).parents[3] / "docs" / "howto" / "canarium-watch.svg"
@@ -49,7 +51,7 @@ def test_a_promoted_version_ends_the_watch_with_0() -> None:
     assert stable.revision == V2
     words = [line.word for line in lines]
     assert words.count("StepStarted") == 5
-    assert words[-2:] == ["Promoted", "Serving"]
+    assert words[-1] == "Promoted"  # and not when the old version has drained
 
 
 def test_a_version_that_is_taken_back_ends_it_with_1_and_the_evidence() -> None:
@@ -70,7 +72,9 @@ def test_a_goal_on_the_way_ends_it_there(goal: str, step: int | None) -> None:
     _, end, looks = seen(whole(), Session(goal=Goal.parse(goal)))
     assert end is not None
     assert end.code == 0
-    rollout = whole()[looks - 1].status.rollout
+    status = whole()[looks - 1].status
+    assert (goal == "ready") == (status.phase == "Promoted")
+    rollout = status.rollout
     assert (rollout.step if rollout is not None else None) == step
     if rollout is not None:
         assert rollout.step_started_at is not None
@@ -102,6 +106,27 @@ def test_a_later_version_never_passes_for_the_one_that_was_watched() -> None:
     assert end is not None
     assert end.code == 1
     assert "gave way to another version" in end.message
+
+
+def test_a_goal_that_was_passed_unseen_is_reached() -> None:
+    """Who looks every two seconds may miss a step of one, and sees that its revision is stable."""
+    session = Session(goal=Goal.parse("step=2"))
+    session.look(whole()[5])
+    promoting = next(s for s in whole() if s.status.phase == "Promoting")
+    _, end = session.look(promoting)
+    assert end is not None
+    assert end.code == 0
+
+
+def test_what_is_stable_while_the_old_version_drains_may_not_be_what_the_spec_names() -> None:
+    """A watch that begins then waits until that is clear."""
+    promoting = next(s for s in whole() if s.status.phase == "Promoting")
+    session = Session()
+    assert session.look(promoting)[1] is None
+    assert session.meant == ""
+    _, end = session.look(whole()[-1])
+    assert end is not None
+    assert end.code == 0
 
 
 def test_a_version_that_is_withdrawn_has_not_been_promoted() -> None:
@@ -250,6 +275,8 @@ def test_a_watch_over_the_network_follows_to_the_end(
     captured = capsys.readouterr()
     assert captured.out.count("StepStarted") == 5
     assert captured.err.startswith("promoted: ")
+    # One that sits in a read as the program ends would make the interpreter abort.
+    assert READING not in {thread.name for thread in threading.enumerate()}
     gets = [path for path in server.asked if "watch=" not in path]
     assert gets == ["/apis/canarium.dev/v1alpha1/namespaces/ml/modeldeployments/fraud?"]
 
