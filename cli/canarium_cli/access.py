@@ -7,7 +7,7 @@ import getpass
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 from kubernetes import client, config
@@ -27,9 +27,7 @@ from canarium_cli.access_errors import (
     unreachable,
 )
 from canarium_cli.cleaning import clean
-
-if TYPE_CHECKING:
-    from canarium_api.status import ModelDeploymentStatus
+from canarium_cli.statuses import status_of as status_of
 
 Manifest = dict[str, Any]
 LIMIT: Final = 500
@@ -320,10 +318,3 @@ def connect(kubeconfig: str | None, context: str | None) -> Access:
         namespace=chosen.get("context", {}).get("namespace") or "default",
         context=str(chosen.get("name", "")),
     )
-
-
-def status_of(body: Mapping[str, Any]) -> "ModelDeploymentStatus":
-    """Read the status of a ModelDeployment."""
-    from canarium_api.status import ModelDeploymentStatus  # slow to import, and lists do without
-
-    return ModelDeploymentStatus.from_manifest(body.get("status") or {})

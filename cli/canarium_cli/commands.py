@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,7 +16,10 @@ from canarium_api import GROUP
 from canarium_api.conditions import Reason
 from canarium_api.status import ModelDeploymentStatus
 from canarium_cli import options
-from canarium_cli.access import Access, status_of
+from canarium_cli.statuses import status_of
+
+if TYPE_CHECKING:
+    from canarium_cli.access import Access
 
 _HELP: Final = {
     "approve": "Approve the end of the present step.",
@@ -67,7 +70,7 @@ def signature(user: str) -> str:
 
 
 def perform(
-    access: Access,
+    access: "Access",
     verb: str,
     namespace: str,
     name: str,

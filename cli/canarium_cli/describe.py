@@ -1,16 +1,19 @@
 """`canarium describe NAME`: what a ModelDeployment does and why, and how it came there."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from canarium_cli import options
-from canarium_cli.access import Access, AccessError, status_of
-from canarium_cli.access_errors import ForbiddenError
+from canarium_cli.access_errors import AccessError, ForbiddenError
 from canarium_cli.options import Format
 from canarium_cli.rendering import cells, parts, story
 from canarium_cli.rendering.story import Story
+from canarium_cli.statuses import status_of
+
+if TYPE_CHECKING:
+    from canarium_cli.access import Access
 
 app = options.new_app()
 
@@ -35,7 +38,7 @@ def describe(
     console.print(story.tell(gather(access, body, datetime.now(UTC))), width=width)
 
 
-def gather(access: Access, body: dict[str, Any], now: datetime) -> Story:
+def gather(access: "Access", body: dict[str, Any], now: datetime) -> Story:
     """Read what belongs to a ModelDeployment; what may not be read is noted and left out."""
     space, short = body["metadata"]["namespace"], body["metadata"]["name"]
     status = status_of(body)

@@ -9,12 +9,14 @@ import queue
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from canarium_cli.access import Access, AccessError
-from canarium_cli.access_errors import ForbiddenError, GoneError
+from canarium_cli.access_errors import AccessError, ForbiddenError, GoneError
 from canarium_cli.following import Snapshot, without_body
 from canarium_cli.streams import Open
+
+if TYPE_CHECKING:
+    from canarium_cli.access import Access
 
 _QUEUE: Final = 1000
 """Changes that wait to be shown; the reader is faster than any rollout."""
@@ -28,7 +30,7 @@ Change = Callable[[Snapshot], Snapshot]
 
 
 def follow(
-    access: Access, namespace: str, name: str, *, tick: float, surroundings: bool
+    access: "Access", namespace: str, name: str, *, tick: float, surroundings: bool
 ) -> Iterator[Snapshot]:
     """Give what is seen: at each change, and at every tick.
 
@@ -68,7 +70,7 @@ class _Watcher:
 
     def __init__(
         self,
-        access: Access,
+        access: "Access",
         namespace: str,
         name: str,
         changes: "queue.Queue[Change]",

@@ -2,18 +2,20 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from canarium_api import GROUP, KIND
 from canarium_cli import options
-from canarium_cli.access import Access
 from canarium_cli.access_errors import GoneError
 from canarium_cli.options import Format
 from canarium_cli.rendering import cells
 from canarium_cli.rendering.listing import Listing
+
+if TYPE_CHECKING:
+    from canarium_cli.access import Access
 
 app = options.new_app()
 
@@ -91,7 +93,7 @@ def _print(
 
 
 def _follow(
-    access: Access,
+    access: "Access",
     where: str | None,
     console: Console,
     listing: Listing,

@@ -9,9 +9,9 @@ from rich.text import Text
 
 from canarium_api.status import MAX_HISTORY, ModelDeploymentStatus
 from canarium_cli import options
-from canarium_cli.access import status_of
 from canarium_cli.options import Format
 from canarium_cli.rendering import cells, story
+from canarium_cli.statuses import status_of
 
 app = options.new_app()
 

@@ -9,18 +9,21 @@ import queue
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
 from canarium_api.duration import parse_duration
 from canarium_cli import options
-from canarium_cli.access import Access, AccessError, status_of
-from canarium_cli.access_errors import ForbiddenError
+from canarium_cli.access_errors import AccessError, ForbiddenError
 from canarium_cli.log_lines import LogLine, Source, chosen, merged, read_line, shown
 from canarium_cli.rendering import cells, parts
+from canarium_cli.statuses import status_of
 from canarium_cli.streams import Open, log_lines
+
+if TYPE_CHECKING:
+    from canarium_cli.access import Access
 
 MAX_PODS: Final = 20
 _TAIL: Final = 100
@@ -111,7 +114,7 @@ class Reader:
 
     def __init__(
         self,
-        access: Access,
+        access: "Access",
         namespace: str,
         name: str,
         revision: str,

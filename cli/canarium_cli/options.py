@@ -4,11 +4,14 @@ import functools
 import sys
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any, Final, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from canarium_cli.access import Access, AccessError, connect
+from canarium_cli.access_errors import AccessError
+
+if TYPE_CHECKING:
+    from canarium_cli.access import Access
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,12 +87,14 @@ def in_words(command: Callable[P, T]) -> Callable[P, T]:
 
 def find(
     name: str, namespace: str | None, kubeconfig: str | None, context: str | None
-) -> tuple[Access, str, str]:
+) -> "tuple[Access, str, str]":
     """Open the cluster, and tell which object is meant: its namespace and its name.
 
     Raises:
         AccessError: there is no usable kubeconfig.
     """
+    from canarium_cli.access import connect  # the Kubernetes client takes half a second to import
+
     access = connect(kubeconfig, context)
     space, _, short = name.rpartition("/")
     return access, space or namespace or access.namespace, short

@@ -11,7 +11,7 @@ from rich.table import Table
 from canarium_api.experiment import ExperimentStatus
 from canarium_api.status import Check, ModelDeploymentStatus, RevisionStatus
 from canarium_cli import options
-from canarium_cli.access import status_of
+from canarium_cli.statuses import status_of
 
 _COLOURS: Final = {
     "Pass": "green",

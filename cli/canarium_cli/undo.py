@@ -7,16 +7,20 @@ bring the bad version back.
 
 import shlex
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from canarium_api.status import ModelDeploymentStatus
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_cli import options
-from canarium_cli.access import Access, AccessError, status_of
+from canarium_cli.access_errors import AccessError
 from canarium_cli.commands import perform
 from canarium_cli.going_back import Way, as_yaml, earlier, keeper, patch_to, revisions_of, way_back
+from canarium_cli.statuses import status_of
+
+if TYPE_CHECKING:
+    from canarium_cli.access import Access
 
 app = options.new_app()
 
@@ -77,7 +81,7 @@ def undo(
     )
 
 
-def _find(access: Access, body: dict[str, Any], status: ModelDeploymentStatus, to: str) -> Way:
+def _find(access: "Access", body: dict[str, Any], status: ModelDeploymentStatus, to: str) -> Way:
     meta = body["metadata"]
     window = ModelDeploymentSpec.from_manifest(body["spec"]).rollout.rollback_window
     try:

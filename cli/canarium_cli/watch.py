@@ -17,7 +17,7 @@ from rich.live import Live
 
 from canarium_api.duration import parse_duration
 from canarium_cli import following, options
-from canarium_cli.access import AccessError
+from canarium_cli.access_errors import AccessError
 from canarium_cli.feeds import follow
 from canarium_cli.following import End, Goal, Session, Snapshot
 from canarium_cli.rendering import cells, screen
