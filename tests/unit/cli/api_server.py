@@ -6,7 +6,9 @@ refusals. Nothing that it serves is written by hand: the status is the engine's,
 
 import json
 import queue
+import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import trustme
 import yaml
 
 from canarium_api.v1alpha1 import ModelDeploymentSpec
@@ -114,7 +117,16 @@ class ApiServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.http.server_address[1]}"
+        scheme = "https" if isinstance(self.http.socket, ssl.SSLSocket) else "http"
+        return f"{scheme}://127.0.0.1:{self.http.server_address[1]}"
+
+    def speak_tls(self) -> bytes:
+        """Speak TLS, as API servers do; gives the certificate of who vouches for it."""
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+        return authority.cert_pem.bytes()
 
     def body(self) -> Body:
         """The object as it is now, after the operator has looked at it."""
@@ -292,10 +304,11 @@ def serving(server: ApiServer) -> Iterator[ApiServer]:
         server.http.server_close()
 
 
-def write_kubeconfig(path: Path, url: str) -> Path:
+def write_kubeconfig(path: Path, url: str, authority: bytes = b"") -> Path:
     """Write a kubeconfig that leads to a server, with `ml` as its namespace."""
+    trusted = {"certificate-authority-data": b64encode(authority).decode()} if authority else {}
     config = {
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "clusters": [{"name": "c", "cluster": {"server": url, **trusted}}],
         "users": [{"name": "u", "user": {"token": "t"}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "ml"}}],
         "current-context": "x",

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +13,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 from tests.e2e.test_describe import SITUATIONS
-from tests.unit.cli.api_server import ApiServer, body_of, event, pods_of, run
+from tests.unit.cli.api_server import (
+    ApiServer,
+    body_of,
+    event,
+    pods_of,
+    run,
+    serving,
+    write_kubeconfig,
+)
 from tests.unit.cli.films import V2, Film, of_version_2, situation, whole
 
 from canarium_cli import watch
@@ -279,6 +289,19 @@ def test_a_watch_over_the_network_follows_to_the_end(
     assert READING not in {thread.name for thread in threading.enumerate()}
     gets = [path for path in server.asked if "watch=" not in path]
     assert gets == ["/apis/canarium.dev/v1alpha1/namespaces/ml/modeldeployments/fraud?"]
+
+
+def test_the_program_ends_in_peace_while_its_watch_is_open(tmp_path: Path) -> None:
+    """Over TLS, as on a cluster: a thread that sat in a read made the interpreter abort, after all was said."""
+    server = ApiServer(of_version_2().world)
+    authority = server.speak_tls()
+    config = write_kubeconfig(tmp_path / "config", server.url, authority)
+    words = [sys.executable, "-m", "canarium_cli", "watch", "fraud", "--until", "step=1"]
+    with serving(server):
+        done = subprocess.run(
+            [*words, "--kubeconfig", str(config)], capture_output=True, text=True, timeout=60, check=False
+        )  # fmt: skip
+    assert (done.returncode, done.stderr[:8]) == (0, "reached:")
 
 
 def test_an_object_that_is_deleted_meanwhile_ends_it_with_4(server: ApiServer) -> None:
