@@ -30,7 +30,7 @@ class Command:
     """Has `main()`, which reads `sys.argv` and gives an exit status or None."""
     extra: str
     """Extra of the distribution that brings its libraries."""
-    group: Group
+    group: Group = Group.WRITE
     typed: bool = True
     """Its module has `application()`."""
 
