@@ -79,7 +79,10 @@ def candidates(words: Sequence[str], sources: Mapping[Key, Source] = SOURCES) ->
         return []
     try:
         app = importlib.import_module(command.module).application(before[0])
-    except (ModuleNotFoundError, AttributeError):  # its library is not installed, or it describes nothing
+    except (
+        ModuleNotFoundError,
+        AttributeError,
+    ):  # its library is not installed, or it describes nothing
         return []
     if before[0] in _NO_NAMES:
         sources = {key: value for key, value in sources.items() if key[0] != "argument"}

@@ -7,7 +7,6 @@ import typer
 
 from canarium_cli import options
 from canarium_cli.access_errors import AccessError, ForbiddenError
-from canarium_cli.options import Format
 from canarium_cli.rendering import cells, parts, story
 from canarium_cli.rendering.story import Story
 from canarium_cli.statuses import status_of
@@ -23,14 +22,14 @@ app = options.new_app()
 def describe(
     name: options.Name,
     namespace: options.Namespace = None,
-    output: options.Output = None,
+    output: options.AsDocument = None,
     kubeconfig: options.Kubeconfig = None,
     context: options.Context = None,
 ) -> None:
     """Tell the whole story: what it does, why and until when; revisions, checks, conditions, history, pods, Events."""
     access, space, short = options.find(name, namespace, kubeconfig, context)
     body = access.read(space, short)
-    if output in (Format.JSON, Format.YAML):
+    if output is not None:
         options.print_object(body, output)
         return
     console = cells.console()

@@ -34,6 +34,8 @@ class Way:
     """What it was made from; None: the cluster does not have it any more."""
     at_once: bool
     """Within `rollout.rollbackWindow`: no steps."""
+    serves: bool = False
+    """It is the stable one: the spec names a version that was taken back, or cannot be carried out."""
 
 
 def earlier(status: ModelDeploymentStatus) -> list[HistoryEntry]:
@@ -47,20 +49,35 @@ def earlier(status: ModelDeploymentStatus) -> list[HistoryEntry]:
 
 
 def way_back(
-    status: ModelDeploymentStatus, revisions: Mapping[str, Revision], *, to: str, window: int
+    status: ModelDeploymentStatus,
+    revisions: Mapping[str, Revision],
+    spec: Mapping[str, Any],
+    *,
+    to: str,
+    window: int,
 ) -> Way | None:
-    """Find the version to go back to.
+    """Find the version to go back to: the stable one where the spec names another, else the one that was stable before.
 
     Args:
         status: of the ModelDeployment.
         revisions: what revisions were made from, by name.
-        to: version or start of a revision; empty: the one before the present one.
+        spec: the present one.
+        to: version or start of a revision; empty: the latest.
         window: `rollout.rollbackWindow`.
     """
-    entries = earlier(status)
-    for place, entry in enumerate(entries):
-        if not to or entry.model_version == to or entry.revision.startswith(to):
-            return Way(entry=entry, revision=revisions.get(entry.revision), at_once=place < window)
+
+    def meant(entry: HistoryEntry) -> bool:
+        return not to or entry.model_version == to or entry.revision.startswith(to)
+
+    name = status.stable.revision if status.stable is not None else ""
+    stable = revisions.get(name)
+    entry = next((e for e in reversed(status.history) if e.revision == name), None)
+    if stable is not None and entry is not None and meant(entry) and patch_to(stable, spec):
+        return Way(entry=entry, revision=stable, at_once=True, serves=True)
+    for place, found in enumerate(earlier(status)):
+        if meant(found):
+            revision = revisions.get(found.revision)
+            return Way(entry=found, revision=revision, at_once=place < window)
     return None
 
 

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from canarium_api.status import MAX_HISTORY, ModelDeploymentStatus
 from canarium_cli import options
-from canarium_cli.options import Format
 from canarium_cli.rendering import cells, story
 from canarium_cli.statuses import status_of
 
@@ -24,7 +23,7 @@ def history(
     limit: Annotated[
         int, typer.Option(help="Latest endings.", min=1, max=MAX_HISTORY)
     ] = MAX_HISTORY,
-    output: options.Output = None,
+    output: options.AsDocument = None,
     kubeconfig: options.Kubeconfig = None,
     context: options.Context = None,
 ) -> None:
@@ -32,7 +31,7 @@ def history(
     access, space, short = options.find(name, namespace, kubeconfig, context)
     body = access.read(space, short)
     found = status_of(body)
-    if output in (Format.JSON, Format.YAML):
+    if output is not None:
         raw = body.get("status") or {}
         part = {key: raw.get(key) or [] for key in ("history", "failedRevisions", "actions")}
         options.print_object({**part, "history": part["history"][-limit:]}, output)

@@ -46,6 +46,14 @@ class Format(StrEnum):
     NAME = "name"
 
 
+class Document(StrEnum):
+    """Forms of one document for programs."""
+
+    JSON = "json"
+    YAML = "yaml"
+
+
+AsDocument = Annotated[Document | None, typer.Option("-o", "--output", help="The object as it is.")]
 Output = Annotated[
     Format | None,
     typer.Option("-o", "--output", help="json and yaml: the objects as they are; name: kind/name."),
@@ -100,9 +108,9 @@ def find(
     return access, space or namespace or access.namespace, short
 
 
-def print_object(value: Any, form: Format) -> None:
+def print_object(value: Any, form: StrEnum) -> None:
     """Print an object as JSON or YAML."""
-    if form is Format.JSON:
+    if form == Format.JSON:
         import json
 
         print(json.dumps(value, indent=2, ensure_ascii=False))

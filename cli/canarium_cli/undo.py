@@ -17,6 +17,7 @@ from canarium_cli import options
 from canarium_cli.access_errors import AccessError
 from canarium_cli.commands import perform
 from canarium_cli.going_back import Way, as_yaml, earlier, keeper, patch_to, revisions_of, way_back
+from canarium_cli.rendering.listing import is_seen
 from canarium_cli.statuses import status_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def undo(
     access, space, short = options.find(name, namespace, kubeconfig, context)
     body = access.read(space, short)
     status = status_of(body)
+    if not is_seen(body):
+        options.fail("the operator has not seen the present spec yet: look again in a moment")
     if status.canary is not None and status.rollout is not None and not to:
         _say_abort(status, short, space)
         _ask(f"Abort the rollout of {status.summary.canary}?", yes)
@@ -89,7 +92,7 @@ def _find(access: "Access", body: dict[str, Any], status: ModelDeploymentStatus,
     except AccessError as error:
         msg = f"what earlier revisions were made from cannot be read: {error}"
         raise AccessError(msg) from error
-    way = way_back(status, known, to=to, window=window)
+    way = way_back(status, known, body["spec"], to=to, window=window)
     if way is None:
         there = ", ".join(entry.model_version for entry in earlier(status))
         words = f"no version {to} was stable before" if to else "no other version was stable before"
@@ -114,16 +117,19 @@ def _say_abort(status: ModelDeploymentStatus, name: str, space: str) -> None:
 
 def _say(way: Way, patch: dict[str, Any], name: str, space: str) -> None:
     entry = way.entry
-    speed = (
-        "at once, without steps (rollout.rollbackWindow)"
-        if way.at_once
-        else "as a canary with all steps: it is beyond rollout.rollbackWindow"
-    )
-    print(
-        f"{space}/{name}: {entry.model_version} ({entry.revision}) was stable until a later one was promoted; "
-        f"going back is done {speed}.\nThe change of the spec:\n"
-    )
-    print(as_yaml(patch))
+    version = f"{space}/{name}: {entry.model_version} ({entry.revision})"
+    if way.serves:
+        print(
+            f"{version} serves, but the spec names another version; for clients, nothing changes."
+        )
+    else:
+        speed = (
+            "at once, without steps (rollout.rollbackWindow)"
+            if way.at_once
+            else "as a canary with all steps: it is beyond rollout.rollbackWindow"
+        )
+        print(f"{version} was stable until a later one was promoted; going back is done {speed}.")
+    print(f"The change of the spec:\n\n{as_yaml(patch)}")
 
 
 def _say_how(body: dict[str, Any], patch: dict[str, Any], name: str, space: str) -> None:

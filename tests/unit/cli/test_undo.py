@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.unit.cli.api_server import ApiServer, merged, run
+from tests.unit.cli.films import situation
 
 from canarium_cli.going_back import earlier, keeper, patch_to, way_back
 from canarium_operator.core.revision import Revision, revision_of
@@ -83,6 +84,30 @@ def test_applied_it_names_the_very_revision_that_was_stable(
     assert back.stable.revision == old, back.message
 
 
+def test_after_a_rollback_the_spec_goes_back_to_what_serves(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not to the version before that: the bad one has been taken back already."""
+    server.world = situation("08-failed-and-serving")
+    assert run("undo", "fraud", "--apply", "--yes") == 0
+    out = capsys.readouterr().out
+    assert "1 (26cfa01c6c) serves, but the spec names another version" in out
+    assert server.world.settle().status.phase == "Promoted"
+    assert run("undo", "fraud") == 1
+    assert "no other version was stable before" in capsys.readouterr().err
+
+
+def test_a_spec_that_nobody_has_looked_at_is_waited_for(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The status is about the spec before: what is to be undone is not known yet."""
+    server.operates = False
+    server.meta = {"generation": 99}
+    assert run("undo", "fraud", "--yes") == 1
+    assert "has not seen the present spec yet" in capsys.readouterr().err
+    assert server.patches == []
+
+
 def test_what_the_cluster_no_longer_knows_is_not_guessed(
     server: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,8 +140,9 @@ def test_a_version_can_be_chosen() -> None:
     """By its name or by the start of its revision; beyond the window it is a canary like any other."""
     world = after_a_rollout()
     revisions = dict(world.observed.revisions)
-    by_version = way_back(world.status, revisions, to="1", window=3)
-    by_revision = way_back(world.status, revisions, to="26cf", window=0)
+    spec = world.spec.to_manifest()
+    by_version = way_back(world.status, revisions, spec, to="1", window=3)
+    by_revision = way_back(world.status, revisions, spec, to="26cf", window=0)
     assert by_version is not None
     assert by_revision is not None
     assert by_version.entry == by_revision.entry
