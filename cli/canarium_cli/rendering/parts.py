@@ -108,7 +108,8 @@ def events_of(manifests: Iterable[Mapping[str, Any]]) -> list[Told]:
 
 def revisions(found: ModelDeploymentStatus) -> Table:
     """Show stable and canary: version, digest, pods and share of the traffic."""
-    table = grid("", "version", "revision", "model", "pods", "traffic")
+    pinned = any(r.digest for r in (found.stable, found.canary) if r is not None)
+    table = grid("", "version", "revision", *(["model"] if pinned else []), "pods", "traffic")
     rows: list[tuple[str, RevisionStatus | None]] = [
         ("stable", found.stable),
         ("canary", found.canary),
@@ -122,7 +123,7 @@ def revisions(found: ModelDeploymentStatus) -> Table:
             Text(role, style=cells.ROLES[role]),
             Text(revision.model_version),
             Text(revision.revision),
-            Text(cells.digest(revision.digest)),
+            *([Text(cells.digest(revision.digest))] if pinned else []),
             Text(ready, style="" if revision.ready_replicas >= revision.replicas else "yellow"),
             Text(f"{share} {revision.weight}%", style=cells.ROLES[role]),
         )

@@ -133,7 +133,9 @@ def _head(snapshot: Snapshot) -> Table:
     left.append(found.phase, style=f"bold {cells.PHASES.get(found.phase, '')}")
     if found.rollout is not None:
         rollout = found.rollout
-        left.append(f"  step {rollout.step}/{rollout.steps}, {rollout.weight}%")
+        left.append("  ").append(
+            f"step {rollout.step}/{rollout.steps}, {rollout.weight}%", "default"
+        )
         if rollout.blocked_on:
             left.append("  ").append(rollout.blocked_on, style="yellow")
         if rest := cells.until(rollout.next_check_at, snapshot.at):

@@ -10,6 +10,7 @@ from tests.unit.cli.api_server import body_of, pods_of
 
 from canarium_cli.following import Snapshot
 from canarium_operator.core.revision import revision_of
+from canarium_operator.core.rollout.state import WITHOUT_EVENT
 from canarium_operator.testing.scenario import IMAGE, Scenario, Traffic, make_spec
 
 V1, V2, V3 = (revision_of(make_spec(version), IMAGE).name for version in "123")
@@ -41,6 +42,8 @@ class Film:
         last = self.world.status.last_transition
         if last is not None and last.epoch > self._told:
             self._told = last.epoch
+            if last.reason in WITHOUT_EVENT:
+                return self._seen()
             self.events.append(
                 {
                     "metadata": {"name": f"fraud.{last.epoch}"},
@@ -50,6 +53,9 @@ class Film:
                     "lastTimestamp": last.at.isoformat(),
                 }
             )
+        return self._seen()
+
+    def _seen(self) -> Snapshot:
         return Snapshot(
             at=self.world.now,
             body=body_of(self.world),
