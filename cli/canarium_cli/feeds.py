@@ -85,7 +85,7 @@ class _Watcher:
         self._forbidden: set[str] = set()
 
     def objects(self, body: dict[str, Any]) -> None:
-        """Follow the object until it is stopped."""
+        """Follow the object until it is stopped: after each watch, however it ended, it is read as it is now."""
         version, wait, may_watch = body["metadata"].get("resourceVersion", ""), 1.0, True
         while not self._stop.is_set():
             try:
@@ -93,27 +93,24 @@ class _Watcher:
                     self._watch(version)
                 else:
                     self._stop.wait(_POLL_SECONDS)
-                if self._stop.is_set():
-                    return
-                found = self._access.read(self._namespace, self._name)
-                self._tell(lambda s, found=found: replace(s, body=found, notes=self._notes()))  # type: ignore[misc]
-                version, wait = found["metadata"].get("resourceVersion", ""), 1.0
             except ForbiddenError:
-                if not may_watch:
-                    self._lost("this may no longer be read")
-                    return
                 may_watch = False
             except GoneError:
-                try:  # a watch that is too old, or an object that is gone
-                    found = self._access.read(self._namespace, self._name)
-                    version = found["metadata"].get("resourceVersion", "")
-                except GoneError:
-                    self._tell(without_body)
-                    return
-                except AccessError as error:
-                    wait = self._again(error, wait)
+                pass  # the version is too old
             except AccessError as error:
                 wait = self._again(error, wait)
+            if self._stop.is_set():
+                return
+            try:
+                found = self._access.read(self._namespace, self._name)
+            except GoneError:
+                self._tell(without_body)
+                return
+            except AccessError as error:
+                wait = self._again(error, wait)
+                continue
+            self._tell(lambda s, found=found: replace(s, body=found, notes=self._notes()))  # type: ignore[misc]
+            version, wait = found["metadata"].get("resourceVersion", ""), 1.0
 
     def _watch(self, version: str) -> None:
         changes = self._access.watch(
@@ -131,7 +128,7 @@ class _Watcher:
     def _again(self, error: AccessError, wait: float) -> float:
         """Note that the connection broke, and wait, twice as long as before."""
         self._lost(f"{error}; trying again")
-        self._stop.wait(wait)
+        self._stop.wait(min(wait, _LONGEST_WAIT))
         return min(wait * 2, _LONGEST_WAIT)
 
     def _lost(self, words: str) -> None:

@@ -108,6 +108,10 @@ class ApiServer:
         """Verb and resource that the user may not."""
         self.broken = 0
         """HTTP status of all answers about ModelDeployments; 0: what it should be."""
+        self.too_old = False
+        """Watches are told that their version is."""
+        self.breaks = False
+        """Watches break off in the middle of a line."""
         self.user = "alice@example.com"
         self.patches: list[tuple[str, Body]] = []
         self.asked: list[str] = []
@@ -209,6 +213,12 @@ class ApiServer:
 
     def watched(self) -> Iterator[Body]:
         """Give what a watch tells: each change that was put in, until an object is deleted."""
+        if self.too_old:
+            status = {"kind": "Status", "code": 410, "message": "too old resource version"}
+            yield {"type": "ERROR", "object": status}
+            return
+        if self.breaks:
+            raise BrokenPipeError
         while True:
             world = self.changes.get(timeout=10)
             if world is None:

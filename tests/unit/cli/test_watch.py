@@ -310,6 +310,29 @@ def test_an_object_that_is_deleted_meanwhile_ends_it_with_4(server: ApiServer) -
     assert run("watch", "fraud", "--timeout", "30s") == 4
 
 
+def test_a_watch_that_is_too_old_loses_nothing(server: ApiServer) -> None:
+    """What changed meanwhile is read, and the next watch begins there."""
+    server.world, server.operates = of_version_2().world, False
+    worlds = [snapshot for snapshot in whole(0.2) if snapshot.body is not None]
+    bodies = iter([worlds[0].body, worlds[-1].body])
+    server.body = lambda: next(bodies, worlds[-1].body)  # type: ignore[method-assign,assignment,return-value]
+    server.too_old = True
+    assert run("watch", "fraud", "--timeout", "30s") == 1
+
+
+def test_a_connection_that_breaks_is_taken_up_again(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server may be replaced during a rollout of a day."""
+    monkeypatch.setattr("canarium_cli.feeds._LONGEST_WAIT", 0.01)
+    server.operates = False
+    worlds = [snapshot.body for snapshot in whole(0.2)]
+    bodies = iter([worlds[0], *worlds[1:]])
+    server.body = lambda: next(bodies, worlds[-1])  # type: ignore[method-assign,assignment,return-value]
+    server.breaks = True
+    assert run("watch", "fraud", "--timeout", "60s") == 1
+
+
 def test_who_may_not_watch_reads_again_and_again(
     server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
