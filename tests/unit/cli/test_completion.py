@@ -206,3 +206,26 @@ def test_help_needs_no_library() -> None:
     )
     assert done.stderr.strip() == ""
     assert "watch " in done.stdout
+
+
+def test_the_package_installs_what_kubectl_looks_for() -> None:
+    """Names on the PATH, and functions that there are."""
+    import importlib
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert {"canarium", "kubectl-canarium", "kubectl_complete-canarium"} <= set(project["scripts"])
+    for target in project["scripts"].values():
+        module, _, function = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_messages_name_the_command_that_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who types `kubectl canarium` is told of that."""
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/kubectl-canarium"])
+    assert run("wach") == 2
+    assert capsys.readouterr().err.startswith("kubectl canarium: unknown command 'wach'")
+    assert run("--help") == 0
+    assert capsys.readouterr().out.startswith("usage: kubectl canarium COMMAND")
