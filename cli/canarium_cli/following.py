@@ -172,7 +172,8 @@ def judge(
         ready = condition(body, "Ready").get("status") == "True"
         return End(code=REACHED, message=status.message) if ready else None
     if status.phase is Phase.PROMOTED or (meant and meant == stable):
-        return End(code=REACHED, message=status.message, promoted=True)
+        words = "" if status.phase is Phase.PROMOTED else f"{status.summary.stable} is stable; "
+        return End(code=REACHED, message=words + status.message, promoted=True)
     return _on_the_way(status, goal)
 
 

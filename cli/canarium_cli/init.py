@@ -232,7 +232,8 @@ def _say(model: ModelFile, draft: Draft, written: list[Path], output: Path) -> N
             made = f"kubectl create configmap {name} --from-file={key}={model.path}"
             print(f"  its ConfigMap: add it to kustomization.yaml, or {made}")
     print(f"  try the model here: canarium serve {model.path}")
-    print(f"  then: {command}, and canarium watch {draft.name}")
+    where = f" -n {draft.namespace}" if draft.namespace else ""
+    print(f"  then: {command}, and canarium watch {draft.name}{where}")
 
 
 def application(_word: str) -> typer.Typer:

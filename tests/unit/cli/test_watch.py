@@ -62,6 +62,7 @@ def test_a_promoted_version_ends_the_watch_with_0() -> None:
     words = [line.word for line in lines]
     assert words.count("StepStarted") == 5
     assert words[-1] == "Promoted"  # and not when the old version has drained
+    assert end.message.startswith("v2@6a7e947d is stable; ")
 
 
 def test_a_version_that_is_taken_back_ends_it_with_1_and_the_evidence() -> None:
