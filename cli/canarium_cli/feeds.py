@@ -6,7 +6,7 @@ left out.
 """
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +31,7 @@ Change = Callable[[Snapshot], Snapshot]
 
 def follow(
     access: "Access", namespace: str, name: str, *, tick: float, surroundings: bool
-) -> Iterator[Snapshot]:
+) -> Generator[Snapshot, None, None]:
     """Give what is seen: at each change, and at every tick.
 
     Args:

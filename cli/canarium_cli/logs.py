@@ -88,7 +88,10 @@ def logs(
         print(f"{options.program()}: {words}", file=sys.stderr)
     console = cells.console()
     found = reader.follow() if follow else merged(reader.read(source) for source in sources)
-    _print(console, found, raw=raw, stamps=timestamps, sources=sources)
+    try:
+        _print(console, found, raw=raw, stamps=timestamps, sources=sources)
+    finally:
+        reader.end()
 
 
 def _print(
@@ -148,14 +151,12 @@ class Reader:
             return
         yield from _read(answer, source)
 
-    def follow(self) -> Iterator[LogLine]:
-        """Read all logs as they grow, and those of pods that start meanwhile, for ever."""
-        try:
-            yield from self._follow()
-        finally:
-            self._opened.end()
+    def end(self) -> None:
+        """End all reads."""
+        self._opened.end()
 
-    def _follow(self) -> Iterator[LogLine]:
+    def follow(self) -> Iterator[LogLine]:
+        """Read all logs as they grow, and those of pods that start meanwhile, until `end`."""
         reading: set[str] = set()
         last: dict[str, str] = {}
         settings = self._settings

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from enum import StrEnum
 from typing import Annotated
 
@@ -75,7 +76,8 @@ def watch(
             access, space, short, tick=_TICK_LIVE if live else _TICK_PLAIN, surroundings=live
         )
         show = show_live if live else show_lines
-        end = show(feed, Session(goal=goal), console, seconds, as_json=output is Lines.JSON)
+        with closing(feed):
+            end = show(feed, Session(goal=goal), console, seconds, as_json=output is Lines.JSON)
     except AccessError as error:
         options.fail(str(error), following.LOST)
     except KeyboardInterrupt:

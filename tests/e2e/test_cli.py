@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from tests.e2e.kube import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-STEPS = [{"weight": 20, "pause": "1s", "approval": True}, {"weight": 60, "pause": "1s"}]
+STEPS = [{"weight": 20, "pause": "1s", "approval": True}, {"weight": 60, "pause": "1h"}]
 Done = subprocess.CompletedProcess[str]
 
 
@@ -32,6 +35,22 @@ def cli(world: World, *words: str, kubeconfig: str = "") -> Done:
         timeout=120,
         check=False,
     )
+
+
+@contextmanager
+def following(world: World, target: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `canarium watch --until never` beside, and end it with Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "canarium_cli", "watch", target, "--until", "never"],
+        env={**os.environ, "KUBECONFIG": world.kubectl.kubeconfig},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
 
 
 def by_time(**parts: Any) -> dict[str, Any]:
@@ -52,10 +71,15 @@ def test_a_rollout_is_followed_approved_and_undone(world: World) -> None:
     done = cli(world, "watch", target, "--timeout", "90s")
     assert done.returncode == 0, done.stdout + done.stderr
 
-    world.deploy("2", models.good(2), rollout=by_time())
+    with following(world, target) as watching:
+        assert watching.stdout is not None
+        assert "Promoted" in watching.stdout.readline()
+        world.deploy("2", models.good(2), rollout=by_time())
+        told = next(line for line in watching.stdout if "StepStarted" in line)
+        assert "step 1/3: 20% of the traffic goes to v2@" in told
+    assert watching.returncode == 130
     done = cli(world, "watch", target, "--until", "paused", "--timeout", "90s")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "StepStarted" in done.stdout
     assert done.stderr.startswith("reached: ")
 
     where = ("-n", world.namespace)
@@ -77,6 +101,7 @@ def test_a_rollout_is_followed_approved_and_undone(world: World) -> None:
     done = cli(world, "watch", target, "--until", "step=2", "-o", "json", "--timeout", "90s")
     assert done.returncode == 0, done.stderr
     assert all(json.loads(line)["reason"] for line in done.stdout.splitlines())
+    assert cli(world, "promote", target).returncode == 0
     world.wait("version 2", lambda s: s["stable"]["modelVersion"] == "2", 60)
     assert "Promoted" in cli(world, "history", target).stdout
 

@@ -176,4 +176,5 @@ def test_a_followed_log_that_begins_again_shows_nothing_twice(
     with_logs.forbidden = {("get", "pods/log")}
     with pytest.raises(AccessError, match="not allowed"):
         next(lines)
+    reader.end()
     assert READING not in {thread.name for thread in threading.enumerate()}

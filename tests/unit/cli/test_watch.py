@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -303,6 +304,26 @@ def test_the_program_ends_in_peace_while_its_watch_is_open(tmp_path: Path) -> No
             [*words, "--kubeconfig", str(config)], capture_output=True, text=True, timeout=60, check=False
         )  # fmt: skip
     assert (done.returncode, done.stderr[:8]) == (0, "reached:")
+
+
+def test_ctrl_c_ends_it_with_130_and_without_a_traceback(tmp_path: Path) -> None:
+    """As a shell expects."""
+    server = ApiServer(of_version_2().world)
+    authority = server.speak_tls()
+    config = write_kubeconfig(tmp_path / "config", server.url, authority)
+    words = [sys.executable, "-m", "canarium_cli", "watch", "fraud", "--until", "never"]
+    with serving(server):
+        process = subprocess.Popen(
+            [*words, "--kubeconfig", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() != ""
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "")
 
 
 def test_an_object_that_is_deleted_meanwhile_ends_it_with_4(server: ApiServer) -> None:
