@@ -4,10 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := operator,runtime,onnx,grpc,cache,security,kafka,jobs,parquet,tracing,cli,devcluster,demo
+EXTRAS := operator,runtime,onnx,grpc,cache,security,kafka,jobs,parquet,tracing,cli,dashboard,devcluster,demo
 STAMP := $(VENV)/.installed
 PACKAGES := api/canarium_api operator/canarium_operator runtime/canarium_runtime cli/canarium_cli \
-  devcluster/canarium_devcluster demo/canarium_demo
+  dashboard/canarium_dashboard devcluster/canarium_devcluster demo/canarium_demo
 QUICK := tests/unit tests/property tests/docs tests/devcluster tests/integration tests/contract
 CLUSTER ?= canarium-test
 SEEDS ?= 300

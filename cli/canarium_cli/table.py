@@ -50,6 +50,12 @@ COMMANDS: Final = {
     "status": _look("one screen: phase, revisions, checks, what it waits for", "status"),
     "history": _look("how each revision's rollout ended, and what failed", "history"),
     "logs": _look("logs of the servers, stable and canary side by side", "logs"),
+    "dashboard": Command(
+        summary="rollouts in a browser: steps, weights, checks, and buttons to act",
+        module="canarium_dashboard.__main__",
+        extra="dashboard",
+        group=Group.LOOK,
+    ),
     "approve": _act("approve the end of the present step of a rollout"),
     "pause": _act("keep a rollout at its weight"),
     "resume": _act("let a paused rollout go on"),

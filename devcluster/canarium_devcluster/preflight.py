@@ -25,8 +25,12 @@ MEMORY_BYTES = 4 * GIB
 # Tool -> Debian package; needed to run, and to build.
 _TO_RUN = {"iptables": "iptables", "mount": "mount"}
 _TO_BUILD = {"gcc": "gcc", "pkg-config": "pkg-config"}
-# Needed by tests alone: real services that they start by themselves.
-_TO_TEST = {"redis-server": "redis-server", "postgres": "postgresql"}
+# Needed by tests alone: real services, and a browser, that they start by themselves.
+_TO_TEST = {
+    "redis-server": "redis-server",
+    "postgres": "postgresql",
+    "chromium-headless-shell": "chromium-headless-shell",
+}
 _HEADERS = {"libseccomp": "libseccomp-dev"}  # pkg-config name -> package
 _NETWORK_SECONDS = 25.0
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # not on every root's PATH

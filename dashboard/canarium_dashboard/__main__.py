@@ -1,0 +1,161 @@
+"""`canarium dashboard`: serves the page, on loopback and with the rights of a kubeconfig unless told otherwise."""
+
+import asyncio
+import contextlib
+import ipaddress
+import secrets
+import sys
+import webbrowser
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+import uvicorn
+
+from canarium_dashboard.app import make_app
+from canarium_dashboard.connecting import connect, context_namespace
+from canarium_dashboard.desk import Desk
+from canarium_dashboard.errors import DashboardError
+from canarium_dashboard.prometheus import Prometheus
+from canarium_dashboard.settings import DEFAULT_PORT, Settings, SignIn
+from canarium_dashboard.streams import Seats
+
+_MAX_CONNECTIONS: Final = 256
+_GRACE_SECONDS: Final = 3
+"""For requests under way when it is told to end."""
+
+
+class Server(uvicorn.Server):
+    """Ends its streams first when it is told to end: they would last for ever."""
+
+    def __init__(self, config: uvicorn.Config, seats: Seats) -> None:
+        super().__init__(config)
+        self._seats = seats
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        self._seats.closing.set()
+        super().handle_exit(sig, frame)
+
+
+def dashboard(
+    port: Annotated[int, typer.Option(help="Port; 0: any that is free.")] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    sign_in: Annotated[
+        SignIn,
+        typer.Option(
+            help="kubeconfig: act with your kubeconfig's rights. token: each user brings a bearer token of their own."
+        ),
+    ] = SignIn.KUBECONFIG,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name by which browsers may call it; may be repeated."),
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", help="Show this one at first.")
+    ] = None,
+    prometheus_url: Annotated[
+        str | None,
+        typer.Option(
+            "--prometheus", help="Base URL of a Prometheus: shows how many requests the canary answers."
+        ),
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    kubeconfig: Annotated[str | None, typer.Option(help="File of the kubeconfig.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+) -> None:
+    """Show rollouts in a browser, and act on them."""
+    if sign_in is SignIn.KUBECONFIG and not is_loopback(host):
+        words = (
+            f"--host {host} would lend the rights of your kubeconfig to the network: "
+            "leave it out, or use --sign-in token"
+        )
+        print(f"canarium dashboard: {words}", file=sys.stderr)
+        raise typer.Exit(2)
+    found = Settings(
+        sign_in=sign_in,
+        secret=secrets.token_urlsafe(24) if sign_in is SignIn.KUBECONFIG else "",
+        hosts=Settings().hosts | {name.lower() for name in allowed_host or ()},
+        namespace=namespace,
+        has_prometheus=prometheus_url is not None,
+    )
+    try:
+        asyncio.run(
+            _serve(found, host, port, prometheus_url, kubeconfig, context, browser=browser)
+        )
+    except DashboardError as error:
+        print(f"canarium dashboard: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        return
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether nobody but this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+async def _serve(
+    found: Settings,
+    host: str,
+    port: int,
+    prometheus_url: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    *,
+    browser: bool,
+) -> None:
+    anonymous = found.sign_in is SignIn.TOKEN
+    async with connect(kubeconfig, context, anonymous=anonymous) as api:
+        desk = Desk(
+            api=api,
+            settings=found,
+            clock=lambda: datetime.now(UTC),
+            prometheus=Prometheus(prometheus_url) if prometheus_url is not None else None,
+            default_namespace=context_namespace(kubeconfig, context),
+        )
+        seats = Seats()
+        config = uvicorn.Config(
+            make_app(desk, seats),
+            host=host,
+            port=port,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        server = Server(config, seats)
+        with contextlib.closing(config.bind_socket()) as listener:
+            actual = listener.getsockname()[1]
+            _tell(found, host, actual, browser=browser)
+            await server.serve(sockets=[listener])
+
+
+def _tell(found: Settings, host: str, port: int, *, browser: bool) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    link = f"http://{shown}:{port}/"
+    if found.secret:
+        # After the #: browsers send that part to no server, and keep it out of the Referer.
+        link += f"#token={found.secret}"
+    print(f"canarium dashboard: {link}\nCtrl-C ends it.", flush=True)
+    if browser and found.secret:
+        with contextlib.suppress(webbrowser.Error):
+            webbrowser.open(link)
+
+
+def main() -> int:
+    """Run the command that `sys.argv` holds, and leave with its exit status."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(dashboard)
+    app(prog_name="canarium dashboard")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

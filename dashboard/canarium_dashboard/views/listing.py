@@ -1,0 +1,98 @@
+"""The page of all ModelDeployments."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+
+from canarium_api.base import ApiModel
+from canarium_api.status import ModelDeploymentStatus, Phase, Verdict
+from canarium_dashboard.views import health
+from canarium_dashboard.views.health import Health
+
+
+class Row(ApiModel):
+    """One ModelDeployment."""
+
+    namespace: str
+    name: str
+    health: Health
+    health_words: str
+    phase: Phase
+    message: str
+    stable: str | None = None
+    canary: str | None = None
+    weight: int | None = None
+    """Percent of the traffic that the canary has; None: there is none."""
+    weights: list[int] = []
+    """Of the steps of the rollout under way."""
+    step: int | None = None
+    failing: list[str] = []
+    """Checks that do not pass because of a limit or a comparison."""
+    versions: list[str] = []
+    """Of `rollout.fixed`, with their weights."""
+    since: datetime | None = None
+    """When it last changed."""
+
+
+class Listing(ApiModel):
+    """The page."""
+
+    now: datetime
+    rows: list[Row]
+    counts: dict[str, int]
+    """Rows by health."""
+    truncated: bool = False
+    """There are more than are shown."""
+    problem: str | None = None
+    """Why what is shown may be old."""
+
+
+Entry = tuple[tuple[str, str], int | None, ModelDeploymentStatus]
+"""Key, generation and status of one."""
+
+
+def list_of(
+    entries: Iterable[Entry], now: datetime, *, truncated: bool = False, problem: str | None = None
+) -> Listing:
+    """Make the page: what needs somebody comes first."""
+    rows = [_row(*entry) for entry in entries]
+    rows.sort(key=lambda row: (health.ORDER.index(row.health), row.namespace, row.name))
+    counts = Counter(row.health.value for row in rows)
+    return Listing(
+        now=now,
+        rows=rows,
+        counts={each.value: counts[each.value] for each in health.ORDER if counts[each.value]},
+        truncated=truncated,
+        problem=problem,
+    )
+
+
+def _row(key: tuple[str, str], generation: int | None, status: ModelDeploymentStatus) -> Row:
+    found = health.health_of(status, generation)
+    rollout, last = status.rollout, status.last_transition
+    checks = rollout.checks if rollout is not None else []
+    return Row(
+        namespace=key[0],
+        name=key[1],
+        health=found,
+        health_words=health.WORDS[found],
+        phase=status.phase,
+        message=message_of(status, generation),
+        stable=health.label_of(status.stable),
+        canary=health.label_of(status.canary),
+        weight=status.canary.weight if status.canary is not None else None,
+        weights=rollout.weights if rollout is not None else [],
+        step=rollout.step if rollout is not None else None,
+        failing=[c.name for c in checks if c.verdict is Verdict.FAIL],
+        versions=[f"{v.name} {v.weight}%" for v in status.versions],
+        since=last.at if last is not None else None,
+    )
+
+
+def message_of(status: ModelDeploymentStatus, generation: int | None) -> str:
+    """Give what the operator says, and that it is of an older spec where it is."""
+    if status.observed_generation < 0:
+        return status.message or "the operator has not looked at it yet: does it run?"
+    if generation is not None and status.observed_generation != generation:
+        return f"the operator has not seen the present spec yet; before: {status.message}"
+    return status.message
