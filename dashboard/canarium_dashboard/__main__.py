@@ -58,7 +58,8 @@ def dashboard(
     prometheus_url: Annotated[
         str | None,
         typer.Option(
-            "--prometheus", help="Base URL of a Prometheus: shows how many requests the canary answers."
+            "--prometheus",
+            help="Base URL of a Prometheus: shows how many requests the canary answers.",
         ),
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
@@ -81,9 +82,7 @@ def dashboard(
         has_prometheus=prometheus_url is not None,
     )
     try:
-        asyncio.run(
-            _serve(found, host, port, prometheus_url, kubeconfig, context, browser=browser)
-        )
+        asyncio.run(_serve(found, host, port, prometheus_url, kubeconfig, context, browser=browser))
     except DashboardError as error:
         print(f"canarium dashboard: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -111,9 +111,7 @@ def _add_data(app: FastAPI, desk: Desk, seats: Seats) -> None:
         return _streamed(stream(watcher, seats, user.identity, make))
 
     @app.get("/api/deployments/{namespace}/{name}")
-    async def detail(
-        request: Request, namespace: str, name: str, follow: bool = False
-    ) -> Response:
+    async def detail(request: Request, namespace: str, name: str, follow: bool = False) -> Response:
         user = user_of(request)
         key = (_check_name(namespace), _check_name(name))
         watcher = desk.watchers.covering(user, *key)
@@ -197,5 +195,3 @@ def _check_length(method: str, headers: dict[str, str]) -> None:
     if not length.isdecimal() or int(length) > settings.MAX_BODY_BYTES:
         msg = f"the body must say its length, of at most {settings.MAX_BODY_BYTES} bytes"
         raise BadRequestError(msg)
-
-

@@ -50,9 +50,7 @@ def value_of(asked: Asked, user: str, now: datetime) -> str:
     if asked.verb != "retry" and not asked.revision:
         msg = f"{asked.verb} needs the revision that it is for"
         raise BadRequestError(msg)
-    return command_value(
-        signature(user), now, revision=asked.revision, step=asked.step, note=note
-    )
+    return command_value(signature(user), now, revision=asked.revision, step=asked.step, note=note)
 
 
 def answer_of(

@@ -15,13 +15,13 @@ from kubernetes.aio.client import ApiClient
 
 from canarium_api import GROUP
 from canarium_api.status import ModelDeploymentStatus
-from canarium_dashboard import guard, settings
+from canarium_dashboard import guard
 from canarium_dashboard.access import Access, Scope
 from canarium_dashboard.commands import Answer, Asked, answer_of, value_of
 from canarium_dashboard.errors import DashboardError, MissingError
 from canarium_dashboard.history import Key
 from canarium_dashboard.prometheus import Prometheus
-from canarium_dashboard.settings import Settings, SignIn
+from canarium_dashboard.settings import ANSWER, HEARTBEAT, Settings, SignIn
 from canarium_dashboard.views.detail import Detail, Known, detail_of
 from canarium_dashboard.views.listing import Listing, list_of
 from canarium_dashboard.views.weights import TrafficPoint, span_of
@@ -123,7 +123,9 @@ class Desk:
             raise MissingError(msg)
         status, now = watcher.statuses[key], self.clock()
         events, traffic, rights = await asyncio.gather(
-            self._events(user, key, status), self._traffic(user, key, status, now), self._rights(user, key)
+            self._events(user, key, status),
+            self._traffic(user, key, status, now),
+            self._rights(user, key),
         )
         span = span_of(status)
         revision = span.revision if span is not None else ""
@@ -161,7 +163,7 @@ class Desk:
             before = watcher.statuses.get(key, ModelDeploymentStatus()).actions
             await user.access.annotate(*key, f"{GROUP}/{asked.verb}", value)
             try:
-                async with asyncio.timeout(settings.ANSWER.total_seconds()):
+                async with asyncio.timeout(ANSWER.total_seconds()):
                     return await self._answered(watcher, changed, key, asked.verb, value, before)
             except TimeoutError:
                 message = (
@@ -196,7 +198,9 @@ class Desk:
         found: str = await self._kept((user.identity, "name"), ask)
         return found or "somebody"
 
-    async def _may(self, user: User, verb: str, namespace: str | None, name: str | None = None) -> bool:
+    async def _may(
+        self, user: User, verb: str, namespace: str | None, name: str | None = None
+    ) -> bool:
         async def ask() -> bool:
             return await user.access.may(verb, namespace, name)
 
@@ -226,10 +230,8 @@ class Desk:
             return await user.access.events(*key)
 
         last = status.last_transition
-        recent = (
-            last is not None and (self.clock() - last.at).total_seconds() < 2 * _LATE
-        )
-        lifetime = _LATE if recent else settings.HEARTBEAT.total_seconds()
+        recent = last is not None and (self.clock() - last.at).total_seconds() < 2 * _LATE
+        lifetime = _LATE if recent else HEARTBEAT.total_seconds()
         try:
             where = (user.identity, "events", *key, str(status.epoch))
             return await self._kept(where, ask, lifetime), ""
@@ -262,7 +264,7 @@ class Desk:
         self,
         key: tuple[str, ...],
         ask: Callable[[], Awaitable[Any]],
-        lifetime: float = settings.HEARTBEAT.total_seconds(),
+        lifetime: float = HEARTBEAT.total_seconds(),
     ) -> Any:
         """Give an answer that is fresh enough, or ask."""
         now = asyncio.get_running_loop().time()

@@ -41,7 +41,10 @@ def check_host(host: str, allowed: frozenset[str]) -> None:
         ForbiddenError: the header Host names another server.
     """
     if name_of(host) not in allowed:
-        msg = "this server is not called by that name: open it by the address that it told when it started, or allow the name with --allowed-host"
+        msg = (
+            "this server is not called by that name: open it by the address that it told when it started, or allow the "
+            "name with --allowed-host"
+        )
         raise ForbiddenError(msg)
 
 

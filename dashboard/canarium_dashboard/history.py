@@ -108,9 +108,7 @@ class History:
                 promoted = status.stable is not None and status.stable.revision == last.revision
                 gone = 100 if promoted else 0
                 if gone != last.weight:
-                    record.weights.append(
-                        WeightPoint(at=now, revision=last.revision, weight=gone)
-                    )
+                    record.weights.append(WeightPoint(at=now, revision=last.revision, weight=gone))
             return
         if last is not None and (last.revision, last.weight) == (canary.revision, canary.weight):
             return

@@ -6,7 +6,7 @@ by a test that plays the operator's own engine. Kubernetes keeps Events for an h
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from canarium_api.conditions import Reason
@@ -16,6 +16,7 @@ _STEP: Final = re.compile(
     r"^step \d+/\d+: (?P<weight>\d+)% of the (?:traffic|users) goe?s? to \S+@(?P<revision>[0-9a-z]+)$"
 )
 _BEGUN: Final = re.compile(r"^bringing up \S+@(?P<revision>[0-9a-z]+) beside ")
+_SECOND: Final = timedelta(seconds=1)
 _TELLING: Final = {Reason.STEP_STARTED: _STEP, Reason.ROLLOUT_STARTED: _BEGUN}
 
 
@@ -51,17 +52,20 @@ def weights_told(
         if since.replace(microsecond=0) <= at <= until:
             # A rollout begins without traffic for the canary.
             weight = int(match.groupdict().get("weight", 0))
-            found.append(
-                WeightPoint(at=at, revision=revision, weight=weight, source=Source.EVENT)
-            )
+            found.append(WeightPoint(at=at, revision=revision, weight=weight, source=Source.EVENT))
     return sorted(found, key=lambda point: point.at)
 
 
 def joined(watched: Sequence[WeightPoint], told: Sequence[WeightPoint]) -> list[WeightPoint]:
-    """Put what Events tell before what was watched: where both speak, what was watched counts."""
-    if not watched:
-        return list(told)
-    first = watched[0].at
-    # The status's "since" and the Event tell of the same moment; the Event's time has whole seconds.
-    earlier = [p for p in told if (first - p.at).total_seconds() >= 1.0]
-    return [*earlier, *watched]
+    """Put together what was watched and what Events tell: each change once, as early as anybody tells it.
+
+    A watch may miss a weight that lasts for a moment; Events know it. Where both tell of one change, what was watched
+    counts: an Event's time has whole seconds.
+    """
+    found: list[WeightPoint] = []
+    for point in sorted([*told, *watched], key=lambda each: each.at):
+        if not found or found[-1].weight != point.weight:
+            found.append(point)
+        elif found[-1].source is Source.EVENT and point.at - found[-1].at < _SECOND:
+            found[-1] = point
+    return found

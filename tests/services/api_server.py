@@ -129,7 +129,11 @@ class ApiServer:
         while not self.closed:
             with self._changed:
                 if since < self._oldest:
-                    status = {"code": 410, "message": "too old resource version", "reason": "Expired"}
+                    status = {
+                        "code": 410,
+                        "message": "too old resource version",
+                        "reason": "Expired",
+                    }
                     yield {"type": "ERROR", "object": status}
                     return
                 news = [c for c in self._changes if c[0] > since]
@@ -155,7 +159,7 @@ def _within(key: Key, namespace: str, name: str) -> bool:
     return namespace in ("", key[0]) and name in ("", key[1])
 
 
-class _Refusal(Exception):
+class _RefusedError(Exception):
     """An answer that is no success."""
 
     def __init__(self, code: int, message: str) -> None:
@@ -182,14 +186,16 @@ def _handler(outer: ApiServer) -> type[BaseHTTPRequestHandler]:
             outer.requests.append((self.command, self.path))
             try:
                 if outer.outage is not None:
-                    raise _Refusal(outer.outage, "the server is out of order")
+                    raise _RefusedError(outer.outage, "the server is out of order")
                 _, _, token = self.headers.get("Authorization", "").partition("Bearer ")
                 user = outer.users.get(token)
                 if user is None:
-                    raise _Refusal(401, "Unauthorized")
+                    raise _RefusedError(401, "Unauthorized")
                 found = answer(user, parts.path, query)
-            except _Refusal as refusal:
-                self._send(refusal.code, {"kind": "Status", "message": str(refusal), "code": refusal.code})
+            except _RefusedError as refusal:
+                self._send(
+                    refusal.code, {"kind": "Status", "message": str(refusal), "code": refusal.code}
+                )
                 return
             except (BrokenPipeError, ConnectionResetError):
                 return
@@ -205,7 +211,7 @@ def _handler(outer: ApiServer) -> type[BaseHTTPRequestHandler]:
             if len(words) == 4:
                 _require(user, "get", namespace)
                 if (namespace, words[3]) not in outer.objects:
-                    raise _Refusal(404, f'{PLURAL}.{GROUP} "{words[3]}" not found')
+                    raise _RefusedError(404, f'{PLURAL}.{GROUP} "{words[3]}" not found')
                 return outer.objects[namespace, words[3]]
             watching = query.get("watch") == "true"
             _require(user, "watch" if watching else "list", namespace)
@@ -224,9 +230,9 @@ def _handler(outer: ApiServer) -> type[BaseHTTPRequestHandler]:
             words = path.removeprefix(_MINE).strip("/").split("/")
             _require(user, "patch", words[1])
             if self.headers["Content-Type"] != "application/merge-patch+json":
-                raise _Refusal(415, "the body of the request was in an unknown format")
+                raise _RefusedError(415, "the body of the request was in an unknown format")
             if (words[1], words[3]) not in outer.objects:
-                raise _Refusal(404, f'{PLURAL}.{GROUP} "{words[3]}" not found')
+                raise _RefusedError(404, f'{PLURAL}.{GROUP} "{words[3]}" not found')
             return outer.patched((words[1], words[3]), body)
 
         def _post(self, user: Rights, path: str, _query: dict[str, str]) -> Manifest:
@@ -236,7 +242,7 @@ def _handler(outer: ApiServer) -> type[BaseHTTPRequestHandler]:
             if path.endswith("/selfsubjectaccessreviews"):
                 asked = body["spec"]["resourceAttributes"]
                 return {"status": {"allowed": user.may(asked["verb"], asked.get("namespace", ""))}}
-            raise _Refusal(404, "the server could not find the requested resource")
+            raise _RefusedError(404, "the server could not find the requested resource")
 
         def _body(self) -> Manifest:
             found: Manifest = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -272,8 +278,11 @@ def _require(user: Rights, verb: str, namespace: str, what: str = f"{PLURAL}.{GR
     if not user.may(verb, namespace):
         where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
         resource, _, group = what.partition(".")
-        msg = f'{what} is forbidden: User "{user.name}" cannot {verb} resource "{resource}" in API group "{group}" {where}'
-        raise _Refusal(403, msg)
+        who = (
+            f'User "{user.name}" cannot {verb} resource "{resource}" in API group "{group}" {where}'
+        )
+        msg = f"{what} is forbidden: {who}"
+        raise _RefusedError(403, msg)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 // hatched. Each chart is an image with a name for who does not see it; the figures are in a table beside it.
 
 import { s } from "./dom.js";
-import { clockTime, valueText } from "./words.js";
+import { axisTime, valueText } from "./words.js";
 
 const MARGIN = { left: 46, right: 14, top: 10, bottom: 22 };
 
@@ -26,13 +26,20 @@ const round = (number) => Math.round(number * 10) / 10;
 const line = (x1, y1, x2, y2, kind) =>
   s("line", { x1: round(x1), y1: round(y1), x2: round(x2), y2: round(y2), class: kind });
 
+const SPACINGS = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800];
+
 function timeAxis(box) {
-  const count = box.width < 360 ? 2 : box.width < 700 ? 3 : 5;
-  const fine = box.to - box.from < count * 90000;
-  const ticks = Array.from({ length: count }, (_, i) => box.from + ((box.to - box.from) * i) / (count - 1));
-  return ticks.map((at, i) =>
-    text(box.x(at), box.height - 6, clockTime(at, fine), {
-      class: "tick", "text-anchor": i === 0 ? "start" : i === count - 1 ? "end" : "middle" }));
+  const most = Math.max(2, Math.floor((box.right - MARGIN.left) / 110));
+  const seconds = (box.to - box.from) / 1000;
+  const spacing = (SPACINGS.find((each) => seconds / each <= most) ?? Math.ceil(seconds / most)) * 1000;
+  const ticks = [];
+  for (let at = Math.ceil(box.from / spacing) * spacing; at <= box.to; at += spacing) ticks.push(at);
+  return ticks.map((at) => {
+    const x = box.x(at);
+    const place = x > box.right - 24 ? "end" : x < MARGIN.left + 18 ? "start" : "middle";
+    return [line(x, box.bottom, x, box.bottom + 4, "grid"),
+      text(x, box.height - 5, axisTime(at, spacing), { class: "tick", "text-anchor": place })];
+  });
 }
 
 function valueAxis(box, ticks, words) {
@@ -92,7 +99,9 @@ function unknown(box, from, to) {
 export function checkChart(check, width) {
   const points = check.points.map((p) => ({ ...p, t: Date.parse(p.at) }));
   if (!points.length) return null;
-  const [from, to] = [points[0].t, Math.max(points[points.length - 1].t, points[0].t + 1000)];
+  // One measurement alone stands in the middle, with its band as a bar.
+  const alone = points.length === 1 ? 5000 : 0;
+  const [from, to] = [points[0].t - alone, points[points.length - 1].t + alone];
   const known = points.flatMap((p) => [p.value, p.baseline]).concat(check.limits.map((l) => l.value)).filter((v) => v != null);
   const [least, most] = [Math.min(...known), Math.max(...known)];
   const positive = check.unit !== "number" || least >= 0;
@@ -107,7 +116,11 @@ export function checkChart(check, width) {
   ];
   const curves = [];
   for (const area of runs(points, (p) => p.low != null && p.high != null)) {
-    if (area.length < 2) continue;
+    if (area.length === 1) {
+      const [only] = area;
+      curves.push(s("rect", { class: "band", x: round(box.x(only.t) - 7), width: 14, y: round(box.y(only.high)), height: round(box.y(only.low) - box.y(only.high)) }));
+      continue;
+    }
     const upper = area.map((p) => `${round(box.x(p.t))} ${round(box.y(p.high))}`);
     const lower = area.map((p) => `${round(box.x(p.t))} ${round(box.y(p.low))}`).reverse();
     curves.push(s("path", { class: "band", d: `M${[...upper, ...lower].join("L")}Z` }));
@@ -117,6 +130,7 @@ export function checkChart(check, width) {
   curves.push(s("path", { class: "canary", d: broken(box, points.map((p) => [p.t, p.value])) }));
   parts.push(s("g", { "clip-path": `url(#clip-${check.name})` }, curves));
   const last = points.findLast((p) => p.value != null);
+  if (alone && points[0].baseline != null) parts.push(s("circle", { class: "dot-stable", cx: round(box.x(points[0].t)), cy: round(box.y(points[0].baseline)), r: 3.4 }));
   if (last) parts.push(s("circle", { class: "dot", cx: round(box.x(last.t)), cy: round(box.y(last.value)), r: 3.4 }));
   parts.push(timeAxis(box));
   return image(box, check.alternative, parts);

@@ -40,10 +40,12 @@ export function tickTimes(root) {
   }
 }
 
-export function clockTime(milliseconds, withSeconds) {
+// A tick of an axis: seconds where ticks are that close, the date where they are days apart.
+export function axisTime(milliseconds, spacing) {
   const at = new Date(milliseconds);
+  if (spacing >= 86400000) return `${two(at.getUTCMonth() + 1)}-${two(at.getUTCDate())}`;
   const words = `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`;
-  return withSeconds ? `${words}:${two(at.getUTCSeconds())}` : words;
+  return spacing < 60000 ? `${words}:${two(at.getUTCSeconds())}` : words;
 }
 
 export function valueText(value, unit) {

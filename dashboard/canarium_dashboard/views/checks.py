@@ -1,9 +1,11 @@
-"""A check as a card: the canary's value beside stable's and the limits, how sure that is, and what evidence is missing."""
+"""A check as a card: the canary's value beside stable's and the limits, how sure that is, what evidence is missing."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+
+from pydantic import Field
 
 from canarium_api.analysis import MetricSpec
 from canarium_api.base import ApiModel
@@ -90,9 +92,9 @@ class CheckView(ApiModel):
     effect: str | None = None
     """How much worse, and where that lies in truth."""
     p_value: str | None = None
-    limits: list[Limit] = []
-    points: list[Point] = []
-    evidence: list[Evidence] = []
+    limits: list[Limit] = Field(default=[])
+    points: list[Point] = Field(default=[])
+    evidence: list[Evidence] = Field(default=[])
     eta: datetime | None = None
     failures: int = 0
     errors: int = 0
@@ -214,7 +216,9 @@ def _limits(check: Check, metric: MetricSpec | None) -> list[Limit]:
         words = f"stable + {format_value(check.name, metric.max_increase)}"
         found.append(Limit(words=words, value=base + metric.max_increase))
     if metric.max_ratio is not None:
-        found.append(Limit(words=f"{metric.max_ratio:g} × stable", value=base * metric.max_ratio))
+        found.append(
+            Limit(words=f"{metric.max_ratio:g} times stable", value=base * metric.max_ratio)
+        )
     if metric.min_effect is not None:
         found.append(_tolerated(check.name, metric, base, metric.min_effect))
     return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from canarium_api.base import ApiModel
 from canarium_api.experiment import GoalStatus
@@ -73,21 +73,21 @@ class Detail(ApiModel):
     may_act: bool = False
     why_not: str = ""
     """Why no buttons are shown."""
-    offers: list[Offer] = []
+    offers: list[Offer] = Field(default=[])
     failure: Failure | None = None
-    steps: list[StepView] = []
+    steps: list[StepView] = Field(default=[])
     chart: WeightChart | None = None
-    checks: list[CheckView] = []
+    checks: list[CheckView] = Field(default=[])
     checks_words: str = ""
     """Of which moment they are, where it is not the present."""
-    gates: list[GateStatus] = []
+    gates: list[GateStatus] = Field(default=[])
     experiment: str = ""
-    goals: list[Goal] = []
-    revisions: list[RevisionView] = []
-    endings: list[Ending] = []
-    deeds: list[Deed] = []
-    events: list[EventView] = []
-    notes: list[str] = []
+    goals: list[Goal] = Field(default=[])
+    revisions: list[RevisionView] = Field(default=[])
+    endings: list[Ending] = Field(default=[])
+    deeds: list[Deed] = Field(default=[])
+    events: list[EventView] = Field(default=[])
+    notes: list[str] = Field(default=[])
     """What could not be read, and why."""
     problem: str | None = None
     """Why what is shown may be old."""

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
+from pydantic import Field
+
 from canarium_api.base import ApiModel
 from canarium_api.status import ModelDeploymentStatus, Phase, Verdict
 from canarium_dashboard.views import health
@@ -23,12 +25,12 @@ class Row(ApiModel):
     canary: str | None = None
     weight: int | None = None
     """Percent of the traffic that the canary has; None: there is none."""
-    weights: list[int] = []
+    weights: list[int] = Field(default=[])
     """Of the steps of the rollout under way."""
     step: int | None = None
-    failing: list[str] = []
+    failing: list[str] = Field(default=[])
     """Checks that do not pass because of a limit or a comparison."""
-    versions: list[str] = []
+    versions: list[str] = Field(default=[])
     """Of `rollout.fixed`, with their weights."""
     since: datetime | None = None
     """When it last changed."""

@@ -2,9 +2,9 @@
 
 from canarium_api.base import ApiModel
 from canarium_api.conditions import Reason
-from canarium_api.status import ModelDeploymentStatus, Phase
+from canarium_api.status import ModelDeploymentStatus, Phase, RolloutStatus
 from canarium_api.v1alpha1 import ModelDeploymentSpec
-from canarium_dashboard.views.health import label_of
+from canarium_dashboard.views.health import label, label_of
 from canarium_dashboard.views.steps import StepView
 from canarium_operator.core.rollout.strategy import Strategy
 
@@ -32,74 +32,87 @@ def offers_of(
     """Give the buttons, the most urgent first."""
     if status.rollout is None or status.canary is None:
         return _retry(status, spec)
-    rollout, canary = status.rollout, status.canary
-    who, held = label_of(canary), spec is not None and spec.rollout.paused
-    direct = rollout.strategy == Strategy.DIRECT
+    rollout = status.rollout
+    who = label(status.canary.model_version, status.canary.revision)
+    held = spec is not None and spec.rollout.paused
+    current = next((step for step in steps if step.number == rollout.step), None)
     found: list[Offer] = []
-    current = next((s for s in steps if s.number == rollout.step), None)
     if current is not None and current.approval and not current.approved:
-        asked = rollout.blocked_on == Reason.AWAITING_APPROVAL
-        found.append(
-            Offer(
-                verb="approve",
-                title=f"Approve step {rollout.step}",
-                question=f"Approve the end of step {rollout.step} of {who}?",
-                consequence="The rollout goes on to the next step now."
-                if asked
-                else "The step ends as soon as its pause is over and its checks pass.",
-                urgent=asked,
-                step=rollout.step,
-            )
-        )
+        found.append(_approve(rollout, who))
     if rollout.paused_by and not held:
-        found.append(
-            Offer(
-                verb="resume",
-                title="Resume",
-                question=f"Let the rollout of {who} go on?",
-                consequence=f"It was paused by {rollout.paused_by}. Its clocks run again.",
-                urgent=True,
-            )
-        )
+        found.append(_resume(rollout, who))
     if not rollout.paused_by:
-        found.append(
-            Offer(
-                verb="pause",
-                title="Pause",
-                question=f"Hold {who} at {rollout.weight}%?",
-                consequence="Weight and step stay, checks go on, the clocks of the step stand still.",
-            )
-        )
+        found.append(_pause(rollout, who))
     if rollout.step < rollout.steps:
-        found.append(
-            Offer(
-                verb="skip",
-                title="Skip step",
-                question=f"End step {rollout.step} of {who} at once?",
-                consequence="Without its pause, evidence, approval and gates. The next step waits for its pods as ever.",
-                step=rollout.step,
-            )
-        )
-    if not direct and not held:
-        found.append(
-            Offer(
-                verb="promote",
-                title="Promote",
-                question=f"Promote {who} to 100%?",
-                consequence="All traffic goes to it without further steps, checks and approvals, once its pods are ready.",
-            )
-        )
-    found.append(
-        Offer(
-            verb="abort",
-            title="Abort",
-            question=f"Abort the rollout of {who}?",
-            consequence=f"All traffic goes back to {label_of(status.stable) or 'stable'} at once. "
-            f"{who} is remembered as failed and not tried again until somebody asks.",
-            danger=True,
-        )
+        found.append(_skip(rollout, who))
+    if rollout.strategy != Strategy.DIRECT and not held:
+        found.append(_promote(who))
+    found.append(_abort(who, label_of(status.stable) or "stable"))
+    return [o.model_copy(update={"revision": status.canary.revision[:8]}) for o in found]
+
+
+def _approve(rollout: RolloutStatus, who: str) -> Offer:
+    asked = rollout.blocked_on == Reason.AWAITING_APPROVAL
+    at_once = "The rollout goes on to the next step now."
+    later = "The step ends as soon as its pause is over and its checks pass."
+    return Offer(
+        verb="approve",
+        title=f"Approve step {rollout.step}",
+        question=f"Approve the end of step {rollout.step} of {who}?",
+        consequence=at_once if asked else later,
+        urgent=asked,
+        step=rollout.step,
     )
-    return [o.model_copy(update={"revision": canary.revision[:8]}) for o in found]
+
+
+def _resume(rollout: RolloutStatus, who: str) -> Offer:
+    return Offer(
+        verb="resume",
+        title="Resume",
+        question=f"Let the rollout of {who} go on?",
+        consequence=f"It was paused by {rollout.paused_by}. Its clocks run again.",
+        urgent=True,
+    )
+
+
+def _pause(rollout: RolloutStatus, who: str) -> Offer:
+    return Offer(
+        verb="pause",
+        title="Pause",
+        question=f"Hold {who} at {rollout.weight}%?",
+        consequence="Weight and step stay, checks go on, the clocks of the step stand still.",
+    )
+
+
+def _skip(rollout: RolloutStatus, who: str) -> Offer:
+    return Offer(
+        verb="skip",
+        title="Skip step",
+        question=f"End step {rollout.step} of {who} at once?",
+        consequence="Without its pause, evidence, approval and gates. The next step waits for its pods.",
+        step=rollout.step,
+    )
+
+
+def _promote(who: str) -> Offer:
+    return Offer(
+        verb="promote",
+        title="Promote",
+        question=f"Promote {who} to 100%?",
+        consequence="All traffic goes to it without further steps, checks and approvals, once its pods are "
+        "ready.",
+    )
+
+
+def _abort(who: str, stable: str) -> Offer:
+    return Offer(
+        verb="abort",
+        title="Abort",
+        question=f"Abort the rollout of {who}?",
+        consequence=f"All traffic goes back to {stable} at once. {who} is remembered as failed and not "
+        "tried again until somebody asks.",
+        danger=True,
+    )
 
 
 def _retry(status: ModelDeploymentStatus, spec: ModelDeploymentSpec | None) -> list[Offer]:

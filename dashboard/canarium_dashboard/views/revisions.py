@@ -151,9 +151,13 @@ def _lineage(revision: RevisionStatus, status: ModelDeploymentStatus) -> str | N
     """Say after what a revision came: the canary is to replace stable, stable replaced what was before it."""
     if status.canary is not None and revision.revision == status.canary.revision:
         stable = status.stable
-        return f"to take over from {label(stable.model_version, stable.revision)}" if stable else None
+        return (
+            f"to take over from {label(stable.model_version, stable.revision)}" if stable else None
+        )
     served = [e for e in status.history if e.outcome in ("Deployed", "Promoted")]
-    mine = next((i for i in reversed(range(len(served))) if served[i].revision == revision.revision), None)
+    mine = next(
+        (i for i in reversed(range(len(served))) if served[i].revision == revision.revision), None
+    )
     if mine is None:
         return None
     since = f"{served[mine].finished_at:%Y-%m-%d %H:%M}Z"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import Field
+
 from canarium_api.base import ApiModel
 from canarium_api.status import HistoryEntry, ModelDeploymentStatus
 from canarium_dashboard.history import Source, WeightPoint
@@ -51,9 +53,9 @@ class WeightChart(ApiModel):
     under_way: bool
     known_from: datetime | None = None
     """From when on the weights are known; None: never."""
-    points: list[WeightStep] = []
-    planned: list[int] = []
-    traffic: list[TrafficPoint] = []
+    points: list[WeightStep] = Field(default=[])
+    planned: list[int] = Field(default=[])
+    traffic: list[TrafficPoint] = Field(default=[])
     alternative: str = ""
     """What it shows, in a sentence."""
 

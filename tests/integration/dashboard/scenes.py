@@ -40,7 +40,7 @@ class Scene:
         self.random = random.Random(self.seed)
         self.nature: dict[str, Behaviour] = {}
         """How revisions answer on average; what is measured varies around it."""
-        self.world.metrics.requests_per_second = 240.0
+        self.world.metrics.requests_per_second = 120.0
         counted = self.world.metrics.answer
         self.world.metrics.answer = lambda query: self._spread(query, counted(query))
 
@@ -110,7 +110,9 @@ class Scene:
     def body(self) -> Manifest:
         """The object as it is now."""
         # The operator's words name the object that it knows.
-        text = json.dumps(self.world.body).replace("fraud -n ml", f"{self.name} -n {self.namespace}")
+        text = json.dumps(self.world.body).replace(
+            "fraud -n ml", f"{self.name} -n {self.namespace}"
+        )
         found = json.loads(text.replace(str(REF), f"{self.namespace}/{self.name}"))
         meta = {**found["metadata"], "namespace": self.namespace, "name": self.name}
         return {**found, "metadata": meta}
