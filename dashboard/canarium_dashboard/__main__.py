@@ -39,6 +39,20 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def make_server(desk: Desk, seats: Seats, host: str, port: int) -> Server:
+    """Make the server of a dashboard; nothing is opened yet."""
+    config = uvicorn.Config(
+        make_app(desk, seats),
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    return Server(config, seats)
+
+
 def dashboard(
     port: Annotated[int, typer.Option(help="Port; 0: any that is free.")] = DEFAULT_PORT,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -120,17 +134,8 @@ async def _serve(
             default_namespace=context_namespace(kubeconfig, context),
         )
         seats = Seats()
-        config = uvicorn.Config(
-            make_app(desk, seats),
-            host=host,
-            port=port,
-            log_level="warning",
-            server_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-        server = Server(config, seats)
-        with contextlib.closing(config.bind_socket()) as listener:
+        server = make_server(desk, seats, host, port)
+        with contextlib.closing(server.config.bind_socket()) as listener:
             actual = listener.getsockname()[1]
             _tell(found, host, actual, browser=browser)
             await server.serve(sockets=[listener])

@@ -1,8 +1,9 @@
 """Commands as a page gives them: what may be asked, how it is written, and what came of it. Pure."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +36,7 @@ class Answer:
     outcome: str
     """done, refused, or unanswered."""
     message: str
+    """Empty where it was refused and the status does not say why any more."""
 
 
 def value_of(asked: Asked, user: str, now: datetime) -> str:
@@ -72,4 +74,15 @@ def answer_of(
     last = now.last_transition
     if last is not None and last.reason == Reason.COMMAND_REFUSED:
         return Answer(outcome="refused", message=last.message)
-    return Answer(outcome="refused", message="it did not apply; the Events below say why")
+    return Answer(outcome="refused", message="")
+
+
+def refusal_told(events: Iterable[Mapping[str, Any]], verb: str) -> str:
+    """Find why a command was refused, where something else has happened since: its Event tells."""
+    told = [
+        str(event.get("message", ""))
+        for event in sorted(events, key=lambda each: str(each.get("metadata", {}).get("name", "")))
+        if event.get("reason") == Reason.COMMAND_REFUSED
+    ]
+    mine = [message for message in told if message.startswith(f"{verb} by ")]
+    return mine[-1] if mine else "it did not apply; the Events say why"

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from canarium_api import GROUP
 from canarium_api.status import ModelDeploymentStatus
 from canarium_dashboard import guard
 from canarium_dashboard.access import Access, Scope
-from canarium_dashboard.commands import Answer, Asked, answer_of, value_of
+from canarium_dashboard.commands import Answer, Asked, answer_of, refusal_told, value_of
 from canarium_dashboard.errors import DashboardError, MissingError
 from canarium_dashboard.history import Key
 from canarium_dashboard.prometheus import Prometheus
@@ -164,13 +164,17 @@ class Desk:
             await user.access.annotate(*key, f"{GROUP}/{asked.verb}", value)
             try:
                 async with asyncio.timeout(ANSWER.total_seconds()):
-                    return await self._answered(watcher, changed, key, asked.verb, value, before)
+                    answer = await self._answered(watcher, changed, key, asked.verb, value, before)
             except TimeoutError:
                 message = (
                     "the operator has not answered yet: does it run? It will act on the command when it does; to take "
                     f"that back: kubectl annotate mdep {key[1]} -n {key[0]} {GROUP}/{asked.verb}-"
                 )
                 return Answer(outcome="unanswered", message=message)
+        if not answer.message:
+            told = await user.access.events(*key)
+            answer = replace(answer, message=refusal_told(told, asked.verb))
+        return answer
 
     async def _answered(
         self,

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,6 +26,13 @@ from canarium_operator.testing.objects import model_deployment
 Manifest = dict[str, Any]
 STEPS = [{"weight": w, "pause": "2m"} for w in (1, 5, 10, 25, 50)]
 ANALYSIS = {"interval": "10s", "minSamples": 200}
+
+
+def _play(world: World, seconds: float) -> None:
+    """Let a world go on, in a thread of its own: a browser that is driven has a loop in this one."""
+    thread = threading.Thread(target=lambda: asyncio.run(world.run(seconds)))
+    thread.start()
+    thread.join()
 
 
 @dataclass
@@ -83,7 +91,7 @@ class Scene:
                 self.world.metrics.behaviours[revision] = replace(
                     nature, error_rate=min(1.0, max(0.0, nature.error_rate * wave))
                 )
-            asyncio.run(self.world.run(every))
+            _play(self.world, every)
             yield
 
     def _spread(self, query: Query, found: Vector) -> Vector:
@@ -104,7 +112,7 @@ class Scene:
     def ask(self, verb: str, value: str) -> None:
         """Give a command, and let the operator answer."""
         self.world.cluster.annotate(REF, command_annotation(verb), value)
-        asyncio.run(self.world.run(1.0))
+        _play(self.world, 1.0)
 
     @property
     def body(self) -> Manifest:

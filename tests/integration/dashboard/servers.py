@@ -10,13 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import yaml
 from tests.services.api_server import ApiServer
 
-from canarium_dashboard.__main__ import Server
+from canarium_dashboard.__main__ import Server, make_server
 from canarium_dashboard.access import Scope
-from canarium_dashboard.app import make_app
 from canarium_dashboard.connecting import connect
 from canarium_dashboard.desk import Desk
 from canarium_dashboard.prometheus import Prometheus
@@ -85,15 +83,8 @@ def running_dashboard(
             source = Prometheus(prometheus) if prometheus is not None else None
             desk = Desk(api=client, settings=found, clock=clock, prometheus=source)
             seats = Seats()
-            options = uvicorn.Config(
-                make_app(desk, seats),
-                host="127.0.0.1",
-                port=0,
-                log_level="warning",
-                timeout_graceful_shutdown=2,
-            )
-            server = Server(options, seats)
-            with contextlib.closing(options.bind_socket()) as listener:
+            server = make_server(desk, seats, "127.0.0.1", 0)
+            with contextlib.closing(server.config.bind_socket()) as listener:
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
                 started.append(Dashboard(url, desk, seats, asyncio.get_running_loop(), server))
                 ready.set()
