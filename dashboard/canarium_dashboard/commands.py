@@ -68,7 +68,10 @@ def answer_of(
     """
     if now.handled_commands.get(verb) != value:
         return None
-    done = next((a for a in now.actions if a.verb == verb and a not in before), None)
+    # Somebody else may have given the same command a moment before: that one was carried out, not this.
+    who = value.partition(" ")[0]
+    news = (a for a in now.actions if a not in before)
+    done = next((a for a in news if (a.verb, a.by) == (verb, who)), None)
     if done is not None:
         return Answer(outcome="done", message=done.message)
     last = now.last_transition

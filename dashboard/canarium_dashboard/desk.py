@@ -25,7 +25,7 @@ from canarium_dashboard.settings import ANSWER, HEARTBEAT, Settings, SignIn
 from canarium_dashboard.views.detail import Detail, Known, detail_of
 from canarium_dashboard.views.listing import Listing, list_of
 from canarium_dashboard.views.weights import TrafficPoint, span_of
-from canarium_dashboard.watching import Clock, User, Watcher, Watchers
+from canarium_dashboard.watching import Clock, User, Watcher, Watchers, status_of
 from canarium_operator.core.naming import ObjectRef
 
 _MAX_KEPT: Final = 512
@@ -159,8 +159,8 @@ class Desk:
         value = value_of(asked, await self._name(user), self.clock())
         watcher = self.watchers.covering(user, *key)
         with watcher.listening() as changed:
-            await watcher.synced.wait()
-            before = watcher.statuses.get(key, ModelDeploymentStatus()).actions
+            fresh = await user.access.read(*key)
+            before = status_of(fresh).actions
             await user.access.annotate(*key, f"{GROUP}/{asked.verb}", value)
             try:
                 async with asyncio.timeout(ANSWER.total_seconds()):

@@ -125,12 +125,7 @@ class Watcher:
         self._tell()
 
     def _take(self, key: Key, body: dict[str, Any]) -> None:
-        try:
-            status = ModelDeploymentStatus.from_manifest(body.get("status") or {})
-        except ValidationError:
-            # Written by a version that this one cannot read; shown as not known.
-            status = ModelDeploymentStatus(message="its status cannot be read by this dashboard")
-        meta = body["metadata"]
+        status, meta = status_of(body), body["metadata"]
         self.objects[key] = {
             "metadata": {name: meta[name] for name in _KEPT if name in meta},
             "spec": body.get("spec") or {},
@@ -229,6 +224,14 @@ class Watchers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def status_of(body: dict[str, Any]) -> ModelDeploymentStatus:
+    """Read the status of an object; one that was written by a version that this one cannot read is shown as unknown."""
+    try:
+        return ModelDeploymentStatus.from_manifest(body.get("status") or {})
+    except ValidationError:
+        return ModelDeploymentStatus(message="its status cannot be read by this dashboard")
 
 
 def _key(body: dict[str, Any]) -> Key:

@@ -31,7 +31,7 @@ function card(check, width) {
       : h("p", { class: "empty" }, "No measurement was watched yet."),
     check.effect ? h("p", { class: "effect" }, check.effect, check.pValue ? h("span", { class: "muted" }, ` (${check.pValue})`) : null) : h("p", { class: "effect" }, check.message),
     check.evidence.map(evidence),
-    check.eta ? h("p", { class: "muted" }, "Enough at the present rate: ", moment(check.eta, "until")) : null,
+    check.eta ? h("p", { class: "muted" }, "Enough at the present rate ", moment(check.eta, "eta")) : null,
     check.failures ? h("p", { class: "muted" }, `${check.failures} measurements of this step broke a limit`) : null,
     check.errors ? h("p", { class: "muted" }, `${check.errors} measurements in a row failed`) : null,
     table(`Measurements of ${check.name}`, ["At", "Canary", "Stable", "May lie between"],

@@ -22,6 +22,7 @@ export function spoken(milliseconds) {
 function relative(at, kind) {
   const passed = now() - at;
   if (kind === "until") return passed < -500 ? `${spoken(-passed)} left` : "over";
+  if (kind === "eta") return passed < -500 ? `in ${spoken(-passed)}` : "at any moment";
   return passed < 1500 ? "just now" : `${spoken(passed)} ago`;
 }
 

@@ -162,7 +162,7 @@ def promoted(namespace: str, name: str, *versions: str) -> Scene:
 def canary(namespace: str, name: str, *, nature: Behaviour = SAME, **parts: Any) -> Scene:
     """A third version that has just been applied."""
     scene = promoted(namespace, name, "v6", "v7")
-    scene.run(600)
+    scene.run(60)
     scene.deploy("v8", nature, **parts)
     return scene
 
