@@ -70,7 +70,7 @@ verify: $(STAMP) ## fail when generated files are stale
 
 # --- the real things
 
-.PHONY: isolate cluster cluster-down e2e kills lifecycle test ci demo bench bench-soak bench-scale
+.PHONY: isolate cluster cluster-down e2e kills lifecycle test ci demo dashboard-images bench bench-soak bench-scale
 isolate: $(STAMP) ## install operator and runtime alone: neither may bring the other's libraries
 	$(BIN)/python tests/isolation.py
 cluster: system ## bring the test cluster up and load both images; CLUSTER=name
@@ -93,6 +93,8 @@ test: system unit sim e2e lifecycle ## everything: quick tests, simulation, real
 ci: lint types arch verify isolate test ## what .ci/run runs
 demo: system ## watch a good version promoted and a bad one taken back
 	@$(BIN)/python -m canarium_demo $(ARGS)
+dashboard-images: system ## write the pictures of docs/howto/dashboard.md anew (needs the font: apt-get install fonts-inter)
+	CANARIUM_WRITE_IMAGES=1 $(BIN)/pytest -q tests/integration/dashboard/test_images.py -k made
 bench-scale: system ## one operator, 1000 ModelDeployments, pods by kwok; ARGS="--objects 100 --rollouts 20"
 	$(BIN)/python -m benchmarks.scale.run $(ARGS)
 bench: $(STAMP) ## compare the runtime with its peers; ARGS=--quick for three of them; see benchmarks/runtime/README.md

@@ -1,4 +1,4 @@
-"""Install each half alone into an empty environment, import it, and look for what must not be there.
+"""Install each part alone into an empty environment, import it, and look for what must not be there.
 
 The images are made of the same extras, so this is what keeps torch out of the operator and kopf out of the runtime.
 """
@@ -10,7 +10,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HALVES = {
+PARTS = {
     "operator": (
         "operator",
         ["canarium_api", "canarium_operator.__main__"],
@@ -29,6 +29,11 @@ HALVES = {
         ],
         ["redis", "sqlalchemy", "grpc", "kopf", "kubernetes", "torch", "prometheus_api_client"],
     ),
+    "dashboard": (
+        "dashboard",
+        ["canarium_api", "canarium_dashboard.__main__"],
+        ["torch", "onnxruntime", "numpy", "kopf", "prometheus_api_client", "redis"],
+    ),
 }
 PROBE = """
 import importlib, importlib.util, sys
@@ -40,9 +45,9 @@ sys.exit(f"must not be installed: {{', '.join(bad)}}" if bad else 0)
 
 
 def main() -> int:
-    """Check both halves; gives the number of failures."""
+    """Check all parts; gives the number of failures."""
     failures = 0
-    for name, (extras, present, absent) in HALVES.items():
+    for name, (extras, present, absent) in PARTS.items():
         with tempfile.TemporaryDirectory() as folder:
             python = Path(folder) / "bin" / "python"
             print(f"{name}: installing canarium[{extras}] alone", flush=True)

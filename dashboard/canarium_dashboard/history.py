@@ -110,15 +110,17 @@ class History:
                 if gone != last.weight:
                     record.weights.append(WeightPoint(at=now, revision=last.revision, weight=gone))
             return
-        if last is not None and (last.revision, last.weight) == (canary.revision, canary.weight):
-            return
-        at, source = now, Source.WATCHED
+        # When a step has begun, the route was seen to carry its weight; `canary.weight` follows one pass later.
         since = rollout.step_started_at
+        weight = canary.weight if since is None else rollout.weight
+        if last is not None and (last.revision, last.weight) == (canary.revision, weight):
+            return
         known = last is not None and last.revision == canary.revision
-        if since is not None and canary.weight == rollout.weight and not known and since < now:
-            at, source = since, Source.STATUS
+        if since is None or since > now or (last is not None and known and since < last.at):
+            since = now
+        source = Source.WATCHED if known or since == now else Source.STATUS
         record.weights.append(
-            WeightPoint(at=at, revision=canary.revision, weight=canary.weight, source=source)
+            WeightPoint(at=since, revision=canary.revision, weight=weight, source=source)
         )
 
     def forget(self, key: Key) -> None:

@@ -60,12 +60,15 @@ def joined(watched: Sequence[WeightPoint], told: Sequence[WeightPoint]) -> list[
     """Put together what was watched and what Events tell: each change once, as early as anybody tells it.
 
     A watch may miss a weight that lasts for a moment; Events know it. Where both tell of one change, what was watched
-    counts: an Event's time has whole seconds.
+    counts.
     """
     found: list[WeightPoint] = []
-    for point in sorted([*told, *watched], key=lambda each: each.at):
+    for point in sorted([*told, *watched], key=_latest):
         if not found or found[-1].weight != point.weight:
             found.append(point)
-        elif found[-1].source is Source.EVENT and point.at - found[-1].at < _SECOND:
-            found[-1] = point
     return found
+
+
+def _latest(point: WeightPoint) -> datetime:
+    """Give when it happened at the latest: an Event's time has whole seconds, the rest cut off."""
+    return point.at + _SECOND if point.source is Source.EVENT else point.at

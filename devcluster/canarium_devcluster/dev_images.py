@@ -1,4 +1,4 @@
-"""The project's own two images, built from the checkout."""
+"""The project's own images, built from the checkout: two for everybody, the dashboard for who asks for it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from canarium_devcluster.workshop import Workshop, open_workshop
 
 OPERATOR_IMAGE = "canarium.dev/canarium-operator:dev"
 RUNTIME_IMAGE = "canarium.dev/canarium-runtime:dev"
+DASHBOARD_IMAGE = "canarium.dev/canarium-dashboard:dev"
 
 _API = Path("api/canarium_api")
 
@@ -33,6 +34,26 @@ def runtime_image(workshop: Workshop) -> Image:
         packages=[_API, Path("runtime/canarium_runtime")],
         extras=["runtime", "onnx", "grpc", "cache", "security", "kafka"],
     )
+
+
+def dashboard_image(workshop: Workshop) -> Image:
+    """The dashboard, with the operator's code for its pure core: no kopf."""
+    return workshop.python_images.build(
+        name=DASHBOARD_IMAGE,
+        entrypoint=["python3", "-m", "canarium_dashboard"],
+        packages=[
+            _API,
+            Path("operator/canarium_operator"),
+            Path("dashboard/canarium_dashboard"),
+        ],
+        extras=["dashboard"],
+    )
+
+
+def load_dashboard(name: str = DEFAULT_NAME) -> list[str]:
+    """Build the dashboard's image and load it into a running cluster, for who asks for it."""
+    workshop = open_workshop()
+    return launcher.load(workshop, name, [dashboard_image(workshop)])
 
 
 def load_into(workshop: Workshop, name: str) -> list[str]:

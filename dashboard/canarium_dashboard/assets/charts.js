@@ -53,14 +53,17 @@ function valueAxis(box, ticks, words) {
 export function weightChart(chart, width) {
   const from = Date.parse(chart.start);
   const to = Math.max(Date.parse(chart.end), from + 1000);
-  const box = frame(width, width < 500 ? 190 : 230, from, to, 0, 100);
+  // As high as the next step that is planned: 1 % and 5 % would be one line on a scale of 100.
+  const seen = Math.max(0, ...chart.points.map((p) => p.weight), ...chart.traffic.map((p) => p.share * 100));
+  const ticks = niceTicks(0, chart.planned.find((weight) => weight > seen) ?? 100);
+  const box = frame(width, width < 500 ? 190 : 230, from, to, 0, ticks[ticks.length - 1]);
   const points = chart.points.map((p) => ({ ...p, t: Math.max(from, Date.parse(p.at)) }));
   const ends = points.map((p, i) => (i + 1 < points.length ? points[i + 1].t : to));
   let path = "";
   points.forEach((p, i) => {
     path += `${i ? "V" : `M${round(box.x(p.t))} `}${round(box.y(p.weight))}H${round(box.x(ends[i]))}`;
   });
-  const parts = [valueAxis(box, [0, 25, 50, 75, 100], (v) => `${v}%`), plannedMarks(box, chart)];
+  const parts = [valueAxis(box, ticks, (v) => `${v}%`), plannedMarks(box, chart)];
   const known = points.length ? points[0].t : to;
   if (known - from > (to - from) * 0.01) parts.push(unknown(box, from, known));
   if (points.length) {
@@ -80,7 +83,7 @@ export function weightChart(chart, width) {
 }
 
 function plannedMarks(box, chart) {
-  return chart.planned.map((weight) => line(box.right, box.y(weight), box.right + 8, box.y(weight), "planned"));
+  return chart.planned.filter((weight) => weight <= box.high).map((weight) => line(box.right, box.y(weight), box.right + 8, box.y(weight), "planned"));
 }
 
 function unknown(box, from, to) {
@@ -103,7 +106,10 @@ export function checkChart(check, width) {
   const alone = points.length === 1 ? 5000 : 0;
   const [from, to] = [points[0].t - alone, points[points.length - 1].t + alone];
   const known = points.flatMap((p) => [p.value, p.baseline]).concat(check.limits.map((l) => l.value)).filter((v) => v != null);
-  const [least, most] = [Math.min(...known), Math.max(...known)];
+  const [least, usual] = [Math.min(...known), Math.max(...known)];
+  // The band of the last measurement is shown whole, unless it is so wide that nothing else could be seen.
+  const widest = points[points.length - 1].high ?? usual;
+  const most = widest < usual * 2 ? Math.max(usual, widest) : usual;
   const positive = check.unit !== "number" || least >= 0;
   const low = positive && (check.unit !== "number" || least < most * 0.5) ? 0 : least - (most - least || 1) * 0.25;
   const ticks = niceTicks(low, most + (most - low || 0.001) * 0.18);

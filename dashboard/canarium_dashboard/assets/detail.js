@@ -57,7 +57,8 @@ const failure = (found) =>
     h("div", {},
       h("h2", {}, `${found.label} was taken back`, found.place ? ` (${found.place})` : ""),
       h("p", {}, found.message),
-      h("p", { class: "then" }, found.then ? `${found.then} ` : "", h("span", {}, `${found.reason}, `, moment(found.at)))));
+      found.then ? h("p", {}, found.then) : null,
+      h("p", { class: "then" }, `${found.reason}, `, moment(found.at))));
 
 function steps(view) {
   return h("ol", { class: "steps" }, view.steps.map((step) =>

@@ -11,7 +11,7 @@ class Health(StrEnum):
     """In the order in which somebody should look."""
 
     DEGRADED = "degraded"
-    """Nothing more happens until somebody acts, or no good revision serves."""
+    """A revision has failed, nothing more happens until somebody acts, or no good revision serves."""
     WAITING = "waiting"
     """A rollout waits for a person, or is held."""
     PROGRESSING = "progressing"
@@ -51,7 +51,7 @@ def health_of(status: ModelDeploymentStatus, generation: int | None) -> Health:
         return Health.DEGRADED
     if generation is not None and status.observed_generation != generation:
         return Health.PROGRESSING
-    if holds.get(ConditionType.STALLED) == "True":
+    if holds.get(ConditionType.STALLED) == "True" or status.phase is Phase.ROLLING_BACK:
         return Health.DEGRADED
     if status.phase is Phase.PAUSED:
         return Health.WAITING

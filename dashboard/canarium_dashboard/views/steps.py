@@ -114,7 +114,7 @@ def steps_of_failed(status: ModelDeploymentStatus, spec: ModelDeploymentSpec) ->
 
 
 def _coming(step: Step) -> str:
-    return approximate_duration(step.pause) if step.pause else "no pause"
+    return f"at least {approximate_duration(step.pause)}" if step.pause else "no pause"
 
 
 def _view(number: int, step: Step, state: State, words: str) -> StepView:
