@@ -10,7 +10,7 @@ const GAP = 16;
 const PADDING = 34;
 
 export function checkCards(checks, width) {
-  const columns = width >= 1020 ? 3 : width >= 640 ? 2 : 1;
+  const columns = Math.min(width >= 1020 ? 3 : width >= 640 ? 2 : 1, Math.max(2, checks.length));
   const inner = Math.floor((width - GAP * (columns - 1)) / columns) - PADDING;
   return h("div", { class: `cards of-${columns}` }, checks.map((check) => card(check, inner)));
 }
