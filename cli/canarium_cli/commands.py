@@ -4,7 +4,6 @@ The operator reads the annotation, does what it says or refuses it, and notes th
 found. Exit status 0: done, or asked with `--wait 0`; 1: refused, not allowed, not found, or not answered in time.
 """
 
-import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from canarium_api import GROUP
+from canarium_api.commands import command_value, signature
 from canarium_api.conditions import Reason
 from canarium_api.status import ModelDeploymentStatus
 from canarium_cli import options
@@ -34,8 +34,6 @@ _POLL: Final = 0.25
 """Seconds between two looks at the status."""
 _OF_A_STEP: Final = ("approve", "skip")
 """Verbs that are meant for the step that was seen. An abort must not miss because the next one has begun."""
-_MAX_NAME: Final = 80
-"""Characters of who acts; the operator reads 200 characters of an annotation in all."""
 _MAX_NOTE: Final = 60
 """Characters of `--message`."""
 
@@ -61,12 +59,6 @@ def act(
     verb = options.program().split()[-1]
     access, space, short = options.find(name, namespace, kubeconfig, context)
     raise typer.Exit(perform(access, verb, space, short, step=step, note=message, wait=wait))
-
-
-def signature(user: str) -> str:
-    """Write a user's name as one word that the operator takes for a name: a letter first, and no spaces."""
-    word = re.sub(r"[^\w.@:+/-]", "_", user, flags=re.ASCII)[:_MAX_NAME]
-    return word if word[:1].isalpha() else f"user:{word}"
 
 
 def perform(
@@ -99,19 +91,19 @@ def perform(
         print(f"canarium {verb}: {words}", file=sys.stderr)
         return 2
     status = status_of(access.read(namespace, name))
-    target = ""
+    revision = ""
     if verb != "retry":
         if status.canary is None or status.rollout is None:
             what = f"{namespace}/{name} is {status.phase}: {status.message}"
             print(f"canarium {verb}: no rollout is under way; {what}", file=sys.stderr)
             return 1
-        target = f" revision={status.canary.revision[:8]}"
+        revision = status.canary.revision[:8]
         if step is None and verb in _OF_A_STEP:
             step = status.rollout.step
-        if step is not None:
-            target += f" step={step}"
-    value = f"{signature(access.user())} {datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}{target}"
-    value += f" -- {note}" if note else ""
+    else:
+        step = None
+    signed = signature(access.user())
+    value = command_value(signed, datetime.now(UTC), revision=revision, step=step, note=note)
     access.annotate(namespace, name, f"{GROUP}/{verb}", value)
     if wait <= 0:
         print(f"{verb}: asked")
@@ -120,7 +112,7 @@ def perform(
     while time.monotonic() < end:
         now = status_of(access.read(namespace, name))
         if now.handled_commands.get(verb) == value:
-            return _answer(verb, before=status, now=now)
+            return _answer(verb, signed, before=status, now=now)
         time.sleep(_POLL)
     words = (
         f"the operator has not answered within {wait:g} s: is it running? It will act on the command "
@@ -130,9 +122,15 @@ def perform(
     return 1
 
 
-def _answer(verb: str, *, before: ModelDeploymentStatus, now: ModelDeploymentStatus) -> int:
-    """Say what came of a command that was handled: one that was carried out has left a new action."""
-    done = next((a for a in now.actions if a.verb == verb and a not in before.actions), None)
+def _answer(
+    verb: str, signed: str, *, before: ModelDeploymentStatus, now: ModelDeploymentStatus
+) -> int:
+    """Say what came of a command that was handled: one that was carried out has left a new action of whoever gave it.
+
+    Somebody else's, of the same verb and a moment before, tells nothing of this one.
+    """
+    news = (a for a in now.actions if a not in before.actions)
+    done = next((a for a in news if (a.verb, a.by) == (verb, signed)), None)
     if done is not None:
         print(f"{done.message}\n{now.message}")
         return 0

@@ -1,12 +1,14 @@
 """The verbs of the command line, against an API server on loopback that plays the operator, too."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.cli.api_server import ApiServer, run
 
-from canarium_cli.commands import signature
+from canarium_api.commands import signature
 from canarium_operator.core.rollout.commands import parse
 from canarium_operator.testing.scenario import Scenario, make_spec
 
@@ -64,6 +66,23 @@ def test_a_refused_command_is_an_error_in_the_operators_words(
     assert "step 1 is approved already" in capsys.readouterr().err
     assert run("skip", "fraud", "--step", "2") == 1
     assert "names step 2, but step 1 is under way" in capsys.readouterr().err
+
+
+def test_what_somebody_else_did_a_moment_before_is_not_taken_for_the_answer(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bob's skip was carried out, so that of alice, for the step that she saw, is refused; she is told so."""
+    patched = server.patched
+
+    def after_bob(kind: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        server.world = replace(server.world, commands={"skip": "bob 1"}).step()
+        return patched(kind, body)
+
+    server.patched = after_bob  # type: ignore[method-assign]
+    assert run("skip", "fraud") == 1
+    told = capsys.readouterr()
+    assert "skipped by bob" not in told.out
+    assert told.err
 
 
 def test_without_a_rollout_nothing_is_asked_and_the_state_is_told(
