@@ -93,7 +93,6 @@ def dashboard(
         secret=secrets.token_urlsafe(24) if sign_in is SignIn.KUBECONFIG else "",
         hosts=Settings().hosts | {name.lower() for name in allowed_host or ()},
         namespace=namespace,
-        has_prometheus=prometheus_url is not None,
     )
     try:
         asyncio.run(_serve(found, host, port, prometheus_url, kubeconfig, context, browser=browser))

@@ -1,5 +1,6 @@
 """The web server: pages and assets for anybody, data for who shows a token."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,11 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from canarium_dashboard import access, guard, settings
+from canarium_dashboard import guard, settings
 from canarium_dashboard.commands import Asked
 from canarium_dashboard.desk import Desk
 from canarium_dashboard.errors import BadRequestError, DashboardError, MissingError
-from canarium_dashboard.settings import SignIn
 from canarium_dashboard.streams import Seats, failure, stream
 from canarium_dashboard.views.detail import Detail
 from canarium_dashboard.views.listing import Listing
@@ -43,11 +43,10 @@ def make_app(desk: Desk, seats: Seats) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if desk.settings.sign_in is SignIn.KUBECONFIG:
-            # It watches from the start, so that there is something to see when a page opens later.
-            scope = access.Scope(namespace=desk.settings.namespace)
-            desk.watchers.get(desk.owner, scope, keep=True)
+        beginning = asyncio.create_task(desk.begin(), name="begin")
         yield
+        beginning.cancel()
+        await asyncio.gather(beginning, return_exceptions=True)
         await desk.watchers.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
@@ -87,17 +86,17 @@ def _add_pages(app: FastAPI, desk: Desk) -> None:
 
 
 def _add_data(app: FastAPI, desk: Desk, seats: Seats) -> None:
-    def user_of(request: Request) -> User:
+    async def user_of(request: Request) -> User:
         guard.check_page(request.headers)
-        return desk.user(guard.token_of(request.headers))
+        return await desk.user(guard.token_of(request.headers))
 
     @app.get("/api/session")
     async def session(request: Request) -> dict[str, Any]:
-        return await desk.session(user_of(request))
+        return await desk.session(await user_of(request))
 
     @app.get("/api/deployments")
     async def listing(request: Request, namespace: str = "", follow: bool = False) -> Response:
-        user = user_of(request)
+        user = await user_of(request)
         if namespace:
             _check_name(namespace)
         watcher = desk.list_watcher(user, namespace)
@@ -112,7 +111,7 @@ def _add_data(app: FastAPI, desk: Desk, seats: Seats) -> None:
 
     @app.get("/api/deployments/{namespace}/{name}")
     async def detail(request: Request, namespace: str, name: str, follow: bool = False) -> Response:
-        user = user_of(request)
+        user = await user_of(request)
         key = (_check_name(namespace), _check_name(name))
         watcher = desk.watchers.covering(user, *key)
 
@@ -126,7 +125,7 @@ def _add_data(app: FastAPI, desk: Desk, seats: Seats) -> None:
 
     @app.post("/api/deployments/{namespace}/{name}/commands")
     async def command(request: Request, namespace: str, name: str, asked: Asked) -> dict[str, str]:
-        user = user_of(request)
+        user = await user_of(request)
         answer = await desk.command(user, (_check_name(namespace), _check_name(name)), asked)
         return {"outcome": answer.outcome, "message": answer.message}
 

@@ -4,6 +4,7 @@ One `Desk` serves a whole dashboard. What pages ask for again and again (Events,
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from canarium_api.status import ModelDeploymentStatus
 from canarium_dashboard import guard
 from canarium_dashboard.access import Access, Scope
 from canarium_dashboard.commands import Answer, Asked, answer_of, refusal_told, value_of
-from canarium_dashboard.errors import DashboardError, MissingError
+from canarium_dashboard.errors import DashboardError, MissingError, UnreachableError
 from canarium_dashboard.history import Key
 from canarium_dashboard.prometheus import Prometheus
 from canarium_dashboard.settings import ANSWER, HEARTBEAT, Settings, SignIn
@@ -58,22 +59,36 @@ class Desk:
         self.watchers = Watchers(self.clock)
         self._facts: OrderedDict[tuple[str, ...], _Fact] = OrderedDict()
 
-    def user(self, token: str) -> User:
+    async def user(self, token: str) -> User:
         """Tell who a page is, by the token that it sends.
 
         Raises:
-            SignedOutError: it is not the one that was told at the start.
+            SignedOutError: it is not the one that was told at the start, or the API server does not know it: whoever
+                has none starts no watch.
         """
         if self.settings.sign_in is SignIn.KUBECONFIG:
             guard.check_secret(token, self.settings.secret)
             return self.owner
         identity = hashlib.sha256(token.encode()).hexdigest()
-        return User(identity=identity, access=Access(api=self.api, token=token))
+        user = User(identity=identity, access=Access(api=self.api, token=token))
+        await self._name(user)
+        return user
 
     @property
     def owner(self) -> User:
         """Whoever's kubeconfig it is."""
         return User(identity="owner", access=Access(api=self.api))
+
+    async def begin(self) -> None:
+        """Watch for the owner from the start, so that there is something to see when a page opens later."""
+        if self.settings.sign_in is not SignIn.KUBECONFIG:
+            return
+        namespace = self.settings.namespace
+        if namespace is None:
+            with contextlib.suppress(UnreachableError):
+                if not await self._may(self.owner, "list", None):
+                    namespace = self.default_namespace
+        self.watchers.get(self.owner, Scope(namespace=namespace), keep=True)
 
     # --- pages
 
@@ -199,7 +214,10 @@ class Desk:
         async def ask() -> str:
             return await user.access.user()
 
-        found: str = await self._kept((user.identity, "name"), ask)
+        try:
+            found: str = await self._kept((user.identity, "name"), ask)
+        except MissingError:
+            found = ""  # an API server before 1.28 does not tell
         return found or "somebody"
 
     async def _may(

@@ -59,7 +59,6 @@ class Settings:
     name lead here (DNS rebinding)."""
     namespace: str | None = None
     """What pages show at first; None: all, where that is allowed."""
-    has_prometheus: bool = False
 
     def __repr__(self) -> str:
         """Keep the secret to itself."""

@@ -139,7 +139,8 @@ class Watcher:
         self.history.forget(key)
 
     def _fail(self, error: DashboardError) -> None:
-        log.warning("watch of %s: %s", self.scope, error)
+        if str(self.problem) != str(error):
+            log.warning("watch of %s: %s", self.scope, error)
         self.problem = error
         self.synced.set()
         self._tell()

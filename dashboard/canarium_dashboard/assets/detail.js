@@ -34,7 +34,8 @@ function hero(view) {
     h("div", { class: "title" },
       h("h1", { tabindex: "-1" }, h("span", { class: "space" }, `${view.namespace} /`), " ", view.name),
       badge(view.health, view.healthWords),
-      h("span", { class: "phase muted" }, view.phase)),
+      h("span", { class: "phase muted" }, view.phase),
+      view.nextCheckAt ? h("span", { class: "muted" }, "looks again ", moment(view.nextCheckAt, "eta")) : null),
     view.failure ? null : message(view.message),
     h("div", { class: "acts" },
       view.mayAct && view.offers.length

@@ -68,7 +68,6 @@ class Detail(ApiModel):
     stable: str | None = None
     canary: str | None = None
     weight: int | None = None
-    strategy: str | None = None
     next_check_at: datetime | None = None
     may_act: bool = False
     why_not: str = ""
@@ -134,7 +133,6 @@ def detail_of(known: Known) -> Detail:
         stable=health.label_of(status.stable),
         canary=health.label_of(status.canary),
         weight=status.canary.weight if status.canary is not None else None,
-        strategy=status.rollout.strategy if status.rollout is not None else None,
         next_check_at=status.rollout.next_check_at if status.rollout is not None else None,
         may_act=known.may_act,
         why_not=known.why_not,

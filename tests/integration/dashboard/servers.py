@@ -14,7 +14,6 @@ import yaml
 from tests.services.api_server import ApiServer
 
 from canarium_dashboard.__main__ import Server, make_server
-from canarium_dashboard.access import Scope
 from canarium_dashboard.connecting import connect
 from canarium_dashboard.desk import Desk
 from canarium_dashboard.prometheus import Prometheus
@@ -37,14 +36,13 @@ class Dashboard:
 
     def wait_seen(self, key: tuple[str, str], version: str, seconds: float = 10) -> None:
         """Wait until its own watch has seen a version of an object."""
-        scope = Scope(namespace=self.desk.settings.namespace)
 
         def version_seen() -> bool:
-            running = self.desk.watchers._running.get((self.desk.owner.identity, scope))
-            if running is None:
-                return False
-            body = running.watcher.objects.get(key)
-            return body is not None and int(body["metadata"]["resourceVersion"]) >= int(version)
+            for running in list(self.desk.watchers._running.values()):
+                body = running.watcher.objects.get(key)
+                if body is not None and int(body["metadata"]["resourceVersion"]) >= int(version):
+                    return True
+            return False
 
         wait_until(f"version {version} of {key} is seen", version_seen, seconds)
 

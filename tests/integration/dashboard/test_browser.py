@@ -131,6 +131,56 @@ def test_a_page_has_landmarks_and_one_heading_of_its_own(
         expect(current).to_contain_text("5%")
 
 
+def test_every_kind_of_rollout_is_drawn(
+    api: ApiServer, dashboard: Dashboard, browser: Browser
+) -> None:
+    """Also what has no steps, no checks, no weight, or no status at all."""
+    kinds: dict[str, dict[str, Any]] = {
+        "blue-green": {"blueGreen": {"beforeSwitch": {"pause": "10m"}}},
+        "shadow": {"shadow": {"pause": "10m"}},
+        "ab": {
+            "abTest": {
+                "sticky": {"header": "x-user"},
+                "share": 30,
+                "goals": ["error-rate"],
+                "minDuration": "10m",
+                "maxDuration": "1h",
+            }
+        },
+    }
+    found = [scenes.Scene("shop", "first"), scenes.promoted("shop", "fixed")]
+    found[0].deploy("v1", scenes.GOOD)
+    model = {"uri": "https://models.example.com/x/v2/model.onnx", "version": "v2"}
+    fixed = {"versions": [{"name": "next", "weight": 20, "model": model}]}
+    found[1].deploy("v1", scenes.GOOD, rollout={"fixed": fixed})
+    found[1].run(60)
+    for name, rollout in kinds.items():
+        scene = scenes.promoted("shop", name)
+        scene.deploy("v2", scenes.SAME, rollout=rollout)
+        scene.run(60)
+        found.append(scene)
+    for scene in found:
+        dashboard.wait_seen(scene.key, publish(api, scene))
+    bare = {"metadata": {"namespace": "shop", "name": "bare", "generation": 1}, "spec": {}}
+    dashboard.wait_seen(("shop", "bare"), api.put(bare))
+    says = {
+        "first": "Not seen yet",
+        "bare": "Not seen yet",
+        "fixed": "20%",
+        "blue-green": "preview",
+        "shadow": "shadow",
+        "ab": "A/B test",
+    }
+    with opened(browser, home(dashboard)) as page:
+        expect(page.get_by_role("listitem")).to_have_count(len(says))
+        for name, words in says.items():
+            page.get_by_role("link", name=name, exact=False).first.click()
+            expect(page.get_by_role("heading", level=1)).to_have_text(f"shop / {name}")
+            expect(page.get_by_text(words).first).to_be_visible()
+            page.get_by_role("link", name="Canarium").click()
+            expect(page.get_by_role("heading", name="Model deployments")).to_be_visible()
+
+
 def test_the_keyboard_reaches_and_does_everything(
     api: ApiServer, dashboard: Dashboard, browser: Browser
 ) -> None:

@@ -204,8 +204,23 @@ def test_the_dashboard_itself_has_no_rights(api: ApiServer, open_dashboard: Dash
     with client(open_dashboard, None) as nobody, client(open_dashboard, "stolen") as stranger:
         assert nobody.get("/api/deployments").status_code == 401
         assert stranger.get("/api/deployments").status_code == 401
-    assert api.users["token-of-alice"].name == "alice@example.com"
     assert open_dashboard.desk.api.configuration.api_key == {}
+    assert open_dashboard.desk.watchers._running == {}, "whoever has no token starts no watch"
+
+
+def test_an_owner_of_one_namespace_begins_there(
+    api: ApiServer, shop: scenes.Scene, tmp_path: Path
+) -> None:
+    """A kubeconfig whose user may not list all namespaces is watched where its context is."""
+    version = publish(api, shop)
+    with running_dashboard(api, tmp_path, token=SHOPPER) as dashboard:
+        dashboard.desk.default_namespace = "shop"
+        with client(dashboard) as page:
+            session = page.get("/api/session").json()
+            rows = page.get("/api/deployments", params={"namespace": "shop"}).json()["rows"]
+        dashboard.wait_seen(shop.key, version)
+    assert (session["everywhere"], session["namespace"]) == (False, "shop")
+    assert [row["name"] for row in rows] == ["deliveries"]
 
 
 def test_who_may_only_look_is_told_so(
