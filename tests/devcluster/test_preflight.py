@@ -1,6 +1,7 @@
 """Preflight: one clear sentence for each thing that is wrong, with the remedy."""
 
 import dataclasses
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,34 @@ def test_services_of_tests_are_no_condition_of_a_cluster() -> None:
     probes = dataclasses.replace(GOOD, has_tool=has_tool)
     missing = preflight.missing_packages(probes, must_build=True, for_tests=True)
     assert missing == ["chromium-headless-shell", "postgresql", "redis-server"]
+
+
+@pytest.mark.parametrize(
+    ("lacks", "refused", "fails"),
+    [("chromium-headless-shell", "chromium-headless-shell", False), ("gcc", "gcc", True)],
+    ids=["a browser of the tests", "what a cluster needs"],
+)
+def test_a_package_that_a_relative_of_debian_lacks_stops_only_what_needs_it(
+    lacks: str, refused: str, *, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo and the cluster need no browser; the tests that do say so themselves."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        code = 100 if refused in command else 0
+        return subprocess.CompletedProcess(command, code, "", f"Unable to locate {refused}")
+
+    probes = dataclasses.replace(GOOD, has_tool=lambda name: name != lacks)
+    monkeypatch.setattr(preflight, "machine_probes", lambda: probes)
+    monkeypatch.setattr(preflight.subprocess, "run", run)
+    monkeypatch.setattr(preflight.os, "getuid", lambda: 0)
+    said: list[str] = []
+    if fails:
+        with pytest.raises(DevclusterError, match="install the packages by hand"):
+            preflight.ensure_system_packages(said.append)
+    else:
+        preflight.ensure_system_packages(said.append)
+        assert "the tests that need it are skipped" in said[-1]
+    assert ran[0] == ["apt-get", "update"]
+    assert ran[-1][-1] == refused

@@ -61,7 +61,8 @@ def revisions_of(
     found = [
         _live(role, revision, status, spec)
         for role, revision in (("canary", status.canary), ("stable", status.stable))
-        if revision is not None
+        # Where versions are fixed, stable is that of `main`.
+        if revision is not None and not (status.versions and role == "stable")
     ]
     found += [_version(version) for version in status.versions]
     known = {view.revision for view in found}
