@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
 import secrets
+import socket
 import sys
 import webbrowser
 from datetime import UTC, datetime
@@ -134,22 +136,53 @@ async def _serve(
         )
         seats = Seats()
         server = make_server(desk, seats, host, port)
-        with contextlib.closing(server.config.bind_socket()) as listener:
-            actual = listener.getsockname()[1]
-            _tell(found, host, actual, browser=browser)
+        with contextlib.closing(bind(host, port)) as listener:
+            link = _link(found, host, listener.getsockname()[1])
+            print(f"canarium dashboard: {link}\nCtrl-C ends it.", flush=True)
+            opening = asyncio.create_task(
+                _open(server, link, wanted=browser and bool(found.secret))
+            )
             await server.serve(sockets=[listener])
+            opening.cancel()
 
 
-def _tell(found: Settings, host: str, port: int, *, browser: bool) -> None:
+def bind(host: str, port: int) -> socket.socket:
+    """Take an address.
+
+    Raises:
+        DashboardError: somebody else has it, or it is none of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        msg = f"cannot listen on {host}, port {port}: {error.strerror}. Name another with --port, or --port 0 for any."
+        raise DashboardError(msg) from error
+    return listener
+
+
+def _link(found: Settings, host: str, port: int) -> str:
     shown = f"[{host}]" if ":" in host else host
-    link = f"http://{shown}:{port}/"
-    if found.secret:
-        # After the #: browsers send that part to no server, and keep it out of the Referer.
-        link += f"#token={found.secret}"
-    print(f"canarium dashboard: {link}\nCtrl-C ends it.", flush=True)
-    if browser and found.secret:
-        with contextlib.suppress(webbrowser.Error):
-            webbrowser.open(link)
+    # After the #: browsers send that part to no server, and keep it out of the Referer.
+    secret = f"#token={found.secret}" if found.secret else ""
+    return f"http://{shown}:{port}/{secret}"
+
+
+async def _open(server: Server, link: str, *, wanted: bool) -> None:
+    """Open a browser once the server answers; one that draws in the terminal would only be in the way."""
+    screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if not wanted or not (screen or sys.platform in ("darwin", "win32")):
+        return
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells by this alone
+        await asyncio.sleep(0.05)
+    with contextlib.suppress(webbrowser.Error):
+        await asyncio.to_thread(webbrowser.open, link)
 
 
 def main() -> int:

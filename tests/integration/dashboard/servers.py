@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from tests.services.api_server import ApiServer
 
-from canarium_dashboard.__main__ import Server, make_server
+from canarium_dashboard.__main__ import Server, bind, make_server
 from canarium_dashboard.connecting import connect
 from canarium_dashboard.desk import Desk
 from canarium_dashboard.prometheus import Prometheus
@@ -82,7 +82,7 @@ def running_dashboard(
             desk = Desk(api=client, settings=found, clock=clock, prometheus=source)
             seats = Seats()
             server = make_server(desk, seats, "127.0.0.1", 0)
-            with contextlib.closing(server.config.bind_socket()) as listener:
+            with contextlib.closing(bind("127.0.0.1", 0)) as listener:
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
                 started.append(Dashboard(url, desk, seats, asyncio.get_running_loop(), server))
                 ready.set()

@@ -10,7 +10,13 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from tests.integration.dashboard import scenes
 from tests.integration.dashboard.conftest import VIEWER, operate, publish
-from tests.integration.dashboard.servers import SECRET, TOKEN, Dashboard, running_dashboard
+from tests.integration.dashboard.servers import (
+    SECRET,
+    TOKEN,
+    Dashboard,
+    running_dashboard,
+    wait_until,
+)
 from tests.services.api_server import LOOKS, ApiServer, Rights
 from tests.services.browser import running_browser
 
@@ -317,6 +323,23 @@ def test_a_dashboard_that_is_gone_is_told(
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
         dashboard.loop.call_soon_threadsafe(dashboard.seats.closing.set)
         expect(page.get_by_text("Reconnecting")).to_be_visible()
+
+
+def test_a_hidden_tab_needs_no_stream(
+    api: ApiServer, dashboard: Dashboard, browser: Browser, deliveries: scenes.Scene
+) -> None:
+    """Browsers allow few connections to one server; the page is up to date when it is looked at again."""
+    dashboard.wait_seen(deliveries.key, publish(api, deliveries))
+    hide = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s})"
+    tell = "document.dispatchEvent(new Event('visibilitychange'))"
+    with opened(browser, home(dashboard)) as page:
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        page.evaluate(f"{hide % 'true'}; {tell}")
+        wait_until("the stream is closed", lambda: dashboard.seats._taken.total() == 0)
+        other = {**deliveries.body, "metadata": {**deliveries.body["metadata"], "name": "new"}}
+        api.put(other)
+        page.evaluate(f"{hide % 'false'}; {tell}")
+        expect(page.get_by_role("link", name="new")).to_be_visible()
 
 
 @contextlib.contextmanager

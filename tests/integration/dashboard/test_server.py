@@ -23,6 +23,7 @@ from tests.integration.dashboard.servers import (
     wait_until,
 )
 from tests.services.api_server import ApiServer
+from tests.services.prometheus_api import running_prometheus
 
 from canarium_dashboard import desk, guard, settings, streams
 from canarium_dashboard.__main__ import main
@@ -331,6 +332,40 @@ def test_watches_are_bounded_and_end_when_nobody_looks(
     assert refused.status_code == 503
 
 
+# --- Prometheus
+
+
+def test_the_share_of_requests_comes_from_prometheus_within_bounds(
+    api: ApiServer, shop: scenes.Scene, tmp_path: Path
+) -> None:
+    """What was counted, over the time of the rollout; without an answer the page says so and shows the rest."""
+    version = publish(api, shop)
+    with (
+        running_prometheus(shop.world.metrics) as source,
+        running_dashboard(
+            api, tmp_path, clock=lambda: shop.now, prometheus=source.url
+        ) as dashboard,
+        client(dashboard) as page,
+    ):
+        dashboard.wait_seen(shop.key, version)
+        detail = page.get("/api/deployments/shop/deliveries").json()
+        page.get("/api/deployments/shop/deliveries")
+        asked = len(source.asked)
+        source.status = 503
+        dashboard.desk._facts.clear()
+        without = page.get("/api/deployments/shop/deliveries").json()
+    assert asked == 1, "what is fresh enough is not asked for again"
+    words = source.asked[0]
+    seconds = float(words["end"]) - float(words["start"])
+    assert seconds / float(words["step"]) <= 120
+    shares = [point["share"] for point in detail["chart"]["traffic"]]
+    assert shares
+    assert shares[-1] == pytest.approx(0.01, abs=0.01)
+    assert without["chart"]["traffic"] == []
+    assert without["notes"][0].startswith("Traffic cannot be shown: Prometheus refuses with 503")
+    assert without["checks"]
+
+
 # --- commands
 
 
@@ -398,6 +433,25 @@ def test_a_missing_kubeconfig_is_told(
         main()
     assert caught.value.code == 1
     assert "--kubeconfig FILE" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_with_the_remedy(
+    api: ApiServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Another dashboard runs already, as a rule."""
+    config = tmp_path / "config"
+    config.write_text(yaml.safe_dump(api.kubeconfig(TOKEN)))
+    port = api.http.server_address[1]
+    words = ["canarium dashboard", "--kubeconfig", str(config), "--port", str(port)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    told = f"cannot listen on 127.0.0.1, port {port}: Address already in use. Name another"
+    assert told in capsys.readouterr().err
 
 
 def test_the_command_tells_a_link_and_ends_with_pages_open(
