@@ -147,7 +147,7 @@ async def _serve(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take an address.
+    """Take an address, and listen there.
 
     Raises:
         DashboardError: somebody else has it, or it is none of this machine.
@@ -158,6 +158,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
+            listener.listen()  # from now on connections wait instead of being refused
         except BaseException:
             listener.close()
             raise
