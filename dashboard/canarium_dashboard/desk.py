@@ -32,7 +32,7 @@ from canarium_operator.core.naming import ObjectRef
 _MAX_KEPT: Final = 512
 """Answers kept for a moment, of all users together."""
 _LATE: Final = 2.0
-"""Seconds after a transition at which its Event is looked for again: it is written after the status."""
+"""Seconds that Events are kept right after a transition, whose own is written after the status; less than ECHO."""
 
 
 @dataclass

@@ -34,6 +34,10 @@ HEARTBEAT: Final = timedelta(seconds=15)
 """A stream says something at least so often; also how old Events, rights and curves may be."""
 CALM: Final = timedelta(milliseconds=200)
 """Least time between two messages of a stream."""
+BYTES_PER_SECOND: Final = 500_000
+"""Of one stream: a page of a thousand objects is sent at most about once a second, however often they change."""
+ECHO: Final = timedelta(seconds=2.5)
+"""After news, a stream looks once more so soon: Events are written after the status that they tell of."""
 ANSWER: Final = timedelta(seconds=20)
 """How long a command waits for the operator's answer."""
 

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from canarium_api.base import ApiModel
 from canarium_dashboard import settings
@@ -73,6 +74,7 @@ async def stream(
         before: dict[str, object] = {}
         while not seats.closing.is_set():
             changed.clear()
+            patience = settings.HEARTBEAT
             try:
                 view = (await make()).to_manifest()
             except DashboardError as error:
@@ -85,21 +87,21 @@ async def stream(
                 news = {name: value for name, value in view.items() if name != "now"}
                 if news != before:
                     before = news
-                    yield event("view", view)
+                    data, patience = event("view", view), settings.ECHO
                 else:
-                    yield event("tick", view["now"])
-            await _first(changed, seats.closing)
+                    data = event("tick", view["now"])
+                yield data
+                await asyncio.sleep(len(data) / settings.BYTES_PER_SECOND)
+            await _first(patience, changed, seats.closing)
             await asyncio.sleep(settings.CALM.total_seconds())
 
 
-async def _first(*events: asyncio.Event) -> None:
-    """Wait until one of these is set, or for a heartbeat."""
+async def _first(patience: timedelta, *events: asyncio.Event) -> None:
+    """Wait until one of these is set, or for so long."""
     tasks = [asyncio.ensure_future(each.wait()) for each in events]
     try:
         await asyncio.wait(
-            tasks,
-            timeout=settings.HEARTBEAT.total_seconds(),
-            return_when=asyncio.FIRST_COMPLETED,
+            tasks, timeout=patience.total_seconds(), return_when=asyncio.FIRST_COMPLETED
         )
     finally:
         for task in tasks:

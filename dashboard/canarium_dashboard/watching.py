@@ -23,6 +23,7 @@ from canarium_dashboard.errors import (
     ForbiddenError,
     MissingError,
     SignedOutError,
+    UnreachableError,
 )
 from canarium_dashboard.history import History, Key
 
@@ -92,6 +93,14 @@ class Watcher:
                 wait = MAX_BACKOFF if isinstance(error, ForbiddenError | MissingError) else backoff
                 await asyncio.sleep(wait)
                 backoff = min(backoff * 2, MAX_BACKOFF)
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """Tell the pages that it has died of what nobody foresaw, rather than showing the past for ever."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("watch of %s has died", self.scope, exc_info=error)
+            msg = f"the watch has ended by a mistake of the dashboard ({type(error).__name__}): reload the page"
+            self._fail(UnreachableError(msg))
 
     async def _list(self) -> str:
         found = await self._access.find(self.scope)
@@ -179,6 +188,7 @@ class Watchers:
             self._make_room()
             watcher = Watcher(user.access, scope, self._clock)
             task = asyncio.create_task(watcher.run(), name=f"watch {scope}")
+            task.add_done_callback(watcher.ended)
             running = self._running[key] = _Running(watcher=watcher, task=task, kept=keep)
         running.kept = running.kept or keep
         return running.watcher

@@ -40,6 +40,16 @@ function say(words) {
   say.timer = setTimeout(() => place.classList.remove("shown"), 8000);
 }
 
+// What has changed, for who does not see it: once for each phase and step, and not what moves all the time.
+function announce(before, view) {
+  if (!before || page.kind !== "detail") return;
+  const words = ({ name, healthWords, phase, steps }) => {
+    const step = steps.find((each) => each.state === "current");
+    return `${name}: ${healthWords}, ${phase}${step ? `, step ${step.number}, ${step.title}` : ""}`;
+  };
+  if (words(before) !== words(view)) document.getElementById("news").textContent = words(view);
+}
+
 function live(state) {
   const place = document.getElementById("live");
   const words = { live: "Live", lost: "Reconnecting", off: "" }[state];
@@ -76,10 +86,14 @@ function listen() {
     view(view) {
       if (page !== current) return;
       setNow(view.now);
+      announce(current.view, view);
       current.view = view;
       draw();
     },
-    tick: setNow,
+    tick(now) {
+      setNow(now);
+      if (page === current) draw();
+    },
     problem(error) {
       if (page !== current) return;
       if (error.status === 401) return signIn(error.message);

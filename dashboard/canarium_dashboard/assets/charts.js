@@ -2,7 +2,7 @@
 // hatched. Each chart is an image with a name for who does not see it; the figures are in a table beside it.
 
 import { s } from "./dom.js";
-import { axisTime, valueText } from "./words.js";
+import { axisTime, now, valueText } from "./words.js";
 
 const MARGIN = { left: 46, right: 14, top: 10, bottom: 22 };
 
@@ -52,7 +52,7 @@ function valueAxis(box, ticks, words) {
 // The canary's weight as steps from each change to the next.
 export function weightChart(chart, width) {
   const from = Date.parse(chart.start);
-  const to = Math.max(Date.parse(chart.end), from + 1000);
+  const to = Math.max(chart.end ? Date.parse(chart.end) : now(), from + 1000);
   // As high as the next step that is planned: 1 % and 5 % would be one line on a scale of 100.
   const seen = Math.max(0, ...chart.points.map((p) => p.weight), ...chart.traffic.map((p) => p.share * 100));
   const ticks = niceTicks(0, chart.planned.find((weight) => weight > seen) ?? 100);

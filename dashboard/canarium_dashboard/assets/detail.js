@@ -13,7 +13,7 @@ export function detailPage(view, width) {
     notices(view),
     view.failure ? failure(view.failure) : null,
     view.steps.length ? section("steps", "Steps", steps(view)) : null,
-    view.chart ? section("traffic", view.chart.underWay ? "Traffic" : "Traffic in the latest rollout", traffic(view, width)) : null,
+    view.chart ? section("traffic", view.chart.end ? "Traffic in the latest rollout" : "Traffic", traffic(view, width)) : null,
     view.checks.length ? section("checks", "Checks", view.checksWords ? h("p", { class: "muted" }, view.checksWords) : null,
       checkCards(view.checks, width)) : null,
     experiment(view),

@@ -49,8 +49,8 @@ class WeightChart(ApiModel):
     """The chart."""
 
     start: datetime
-    end: datetime
-    under_way: bool
+    end: datetime | None = None
+    """None: it is under way, and the chart ends with the present."""
     known_from: datetime | None = None
     """From when on the weights are known; None: never."""
     points: list[WeightStep] = Field(default=[])
@@ -118,8 +118,7 @@ def chart_of(
     steps = [WeightStep(at=p.at, weight=p.weight, source=p.source) for p in points]
     return WeightChart(
         start=span.start,
-        end=end,
-        under_way=span.end is None,
+        end=span.end,
         known_from=known_from,
         points=steps,
         planned=sorted(set(planned)),

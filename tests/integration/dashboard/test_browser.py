@@ -283,6 +283,9 @@ def test_a_page_follows_what_happens_and_loses_nothing_of_the_user(
         scene.run(300)
         publish(api, scene)
         expect(current).not_to_contain_text("1%")
+        expect(
+            page.get_by_role("status").filter(has_text="deliveries: In progress, Canary, step")
+        ).to_have_count(1)
         expect(page.get_by_role("button", name="Pause")).to_be_focused()
         expect(page.get_by_text("sum by (revision, status)").first).to_be_visible()
         assert page.evaluate("window.mark") == 1

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.integration.dashboard.servers import (
 from tests.services.api_server import ApiServer
 from tests.services.prometheus_api import running_prometheus
 
-from canarium_dashboard import desk, guard, settings, streams
+from canarium_dashboard import desk, guard, settings, streams, watching
 from canarium_dashboard.__main__ import main
 from canarium_dashboard.settings import SignIn
 
@@ -287,6 +287,49 @@ def test_an_outage_of_the_api_server_is_told_and_ends(
         assert len(old["rows"]) == 1
         api.outage = None
         assert "problem" not in next(told)
+
+
+def test_an_event_that_comes_after_its_status_is_shown_soon(
+    api: ApiServer, shop: scenes.Scene, tmp_path: Path
+) -> None:
+    """Nothing else changes, and the stream looks once more by itself; what has not changed is not sent again."""
+    at = datetime.fromisoformat(shop.world.status["lastTransition"]["at"]) + timedelta(seconds=1)
+    version = api.put(shop.body)
+    path = "/api/deployments/shop/deliveries?follow=true"
+    with (
+        running_dashboard(api, tmp_path, clock=lambda: at) as dashboard,
+        client(dashboard) as page,
+        page.stream("GET", path) as response,
+    ):
+        dashboard.wait_seen(shop.key, version)
+        told = events(response)
+        assert next(told)[1]["events"] == []
+        api.events[shop.key] = shop.events
+        kind, view = next(told)
+        assert (kind, view["events"][0]["reason"]) == ("view", "StepStarted")
+        assert next(told)[0] == "tick"
+
+
+def test_a_watch_that_dies_by_a_mistake_is_told(
+    api: ApiServer,
+    dashboard: Dashboard,
+    shop: scenes.Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A page never shows the past for ever."""
+    dashboard.wait_seen(shop.key, publish(api, shop))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    with client(dashboard) as page, page.stream("GET", "/api/deployments?follow=true") as response:
+        told = (data for kind, data in events(response) if kind == "view")
+        next(told)
+        monkeypatch.setattr(watching.Watcher, "apply", broken)
+        publish(api, shop)
+        assert "has ended by a mistake of the dashboard (RuntimeError)" in next(told)["problem"]
+    assert "has died" in caplog.text
 
 
 def test_streams_are_counted(
