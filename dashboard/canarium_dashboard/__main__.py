@@ -186,11 +186,17 @@ async def _open(server: Server, link: str, *, wanted: bool) -> None:
         await asyncio.to_thread(webbrowser.open, link)
 
 
+def application(_word: str = "dashboard") -> typer.Typer:
+    """Give the command as typer describes it, for shells that complete it and for the docs."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(dashboard)
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(dashboard)
-    app(prog_name="canarium dashboard")
+    typed = sys.argv[0] if " " in sys.argv[0] else "canarium dashboard"
+    application()(prog_name=typed)
     return 0
 
 
