@@ -13,13 +13,12 @@ import typer
 import yaml
 from tests.docs.pages import ROOT, Block, blocks
 
-from canarium_api import API_VERSION, KIND
+from canarium_api import API_VERSION, KIND, structural
 from canarium_api.crdgen import make_crd
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_cli.__main__ import COMMANDS
 from canarium_devcluster.app import app
 from canarium_operator.core import validation
-from canarium_operator.testing import schema
 
 CRD = make_crd()["spec"]["versions"][0]
 FILES = sorted(
@@ -42,9 +41,9 @@ def problems_of(document: Any) -> list[str]:
     for part in ("spec", "status"):
         if part not in document:
             continue
-        if schema.prune(document[part], properties[part]) != document[part]:
+        if structural.prune(document[part], properties[part]) != document[part]:
             found.append(f"{part} has fields that the CRD does not know")
-        found += schema.violations(document[part], properties[part], part)
+        found += map(str, structural.violations(document[part], properties[part], part))
     spec = validation.parse_spec(document.get("spec"))
     checked = validation.validate(spec) if isinstance(spec, ModelDeploymentSpec) else spec
     return [*found, *map(str, checked)]

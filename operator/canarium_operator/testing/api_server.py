@@ -12,13 +12,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from canarium_api import API_VERSION, KIND
+from canarium_api import API_VERSION, KIND, structural
 from canarium_api.crdgen import make_crd
 from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.errors import RejectedError
-from canarium_operator.testing import schema
 
 _WITHOUT_GENERATION: Final = ("ConfigMap", "Service", "Pod", "HorizontalPodAutoscaler")
 _WATCHED: Final = (KIND, "Deployment", "Pod", "HTTPRoute", "EndpointSlice")
@@ -119,14 +118,14 @@ class FakeApiServer:
         """Prune, default and check a ModelDeployment."""
         fields = self._schema["properties"]
         body = {
-            name: schema.prune(value, fields[name]) if name in ("spec", "status") else value
+            name: structural.prune(value, fields[name]) if name in ("spec", "status") else value
             for name, value in body.items()
             if value is not None
         }
-        body = schema.fill_in(
+        body = structural.fill_in(
             body, {"properties": {part: fields[part] for part in ("spec", "status")}}
         )
-        broken = list(schema.violations(body, self._schema, ""))
+        broken = list(map(str, structural.violations(body, self._schema, "")))
         if broken:
             msg = f"{KIND} {body['metadata']['name']} is invalid: {'; '.join(broken)}"
             raise RejectedError(msg)
