@@ -11,6 +11,7 @@ from canarium_runtime.golden.profile import Feature
 
 _MOST_CLASSES = 60
 _MOST_FEATURES = 200
+_OPEN_FEATURES = 15
 
 
 def html(report: Report) -> str:
@@ -195,7 +196,13 @@ def _features(report: Report) -> str:
     head = ["Feature", "Distribution", "Missing", "Mean", "Least", "Most"]
     if compared:
         head += ["Drift score", "PSI", "KS", "Out of range"]
-    table = _table(head, [_feature(f, compared=compared) for f in features], (2, 3, 4, 5, 7, 8, 9))
+    rows = [_feature(feature, compared=compared) for feature in features]
+    numbers = (2, 3, 4, 5, 7, 8, 9)
+    table = _table(head, rows[:_OPEN_FEATURES], numbers)
+    if rest := rows[_OPEN_FEATURES:]:
+        table += (
+            f"<details><summary>{len(rest)} more</summary>{_table(head, rest, numbers)}</details>"
+        )
     return _section("Features", keys + table)
 
 

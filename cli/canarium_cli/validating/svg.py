@@ -3,6 +3,7 @@
 Every plot has a title for those who hear it, and numbers in tooltips for those who point at it.
 """
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Final
@@ -90,17 +91,14 @@ class Plot:
     def _axes(self) -> str:
         parts = []
         floor = HEIGHT - _BOTTOM
-        for step in range(_TICKS + 1):
-            share = step / _TICKS
-            x = self._x[0] + share * (self._x[1] - self._x[0])
-            y = self._y[0] + share * (self._y[1] - self._y[0])
-            left, top = self.at(x, y)
+        for y in ticks(*self._y):
+            _, top = self.at(self._x[0], y)
             parts.append(
                 f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{top:.1f}" y2="{top:.1f}"/>'
-            )
-            parts.append(
                 f'<text class="tick" x="{_LEFT - 7}" y="{top + 4:.1f}" text-anchor="end">{_short(y)}</text>'
             )
+        for x in ticks(*self._x):
+            left, _ = self.at(x, self._y[0])
             parts.append(
                 f'<text class="tick" x="{left:.1f}" y="{floor + 16}" text-anchor="middle">{_short(x)}</text>'
             )
@@ -108,12 +106,19 @@ class Plot:
         middle = _TOP + (HEIGHT - _TOP - _BOTTOM) / 2
         parts.append(
             f'<text class="axis" x="{across}" y="{HEIGHT - 5}" text-anchor="middle">{escape(self._labels[0])}</text>'
-        )
-        parts.append(
             f'<text class="axis" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">'
             f"{escape(self._labels[1])}</text>"
         )
         return "".join(parts)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Give round numbers within a range, at most eight: 0 to 0.26 gives 0, 0.05, 0.1, 0.15, 0.2, 0.25."""
+    rough = (high - low) / _TICKS
+    magnitude = 10 ** math.floor(math.log10(rough))
+    step = next(m for m in (1, 2, 5, 10) if m * magnitude >= rough * 0.75) * magnitude
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
 
 
 def _wide(span: Range) -> Range:
@@ -126,14 +131,14 @@ def _short(value: float) -> str:
         return "0"
     if abs(value) >= 1e5 or abs(value) < 1e-3:
         return f"{value:.0e}"
-    return f"{value:.4g}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.6g}"
 
 
 def heatmap(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """Draw a confusion matrix; each row's shade is its share of that class."""
     cell = max(18, min(56, 340 // max(len(names), 1)))
     left, top = 96, 30
-    wide, high = left + cell * len(names) + 10, top + cell * len(names) + 26
+    wide, high = max(left + cell * len(names) + 10, 300), top + cell * len(names) + 26
     parts = [
         f'<svg viewBox="0 0 {wide} {high}" class="matrix" role="img" aria-label="{escape(title)}">'
     ]
@@ -165,9 +170,8 @@ def heatmap(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -
             f'<text class="tick" x="{left + cell * j + cell / 2:.1f}" y="{top - 8}" text-anchor="middle">'
             f"{_name(name, 8)}</text>"
         )
-    middle = left + cell * len(names) / 2
     parts.append(
-        f'<text class="axis" x="{middle:.1f}" y="{high - 6}" text-anchor="middle">'
+        f'<text class="axis" x="{wide / 2:.1f}" y="{high - 6}" text-anchor="middle">'
         "answer (columns), right class (rows)</text>"
     )
     return "".join([*parts, "</svg>"])

@@ -138,7 +138,11 @@ def _shape(table: Table, rows: int, width: int, tensor: TensorSpec) -> tuple[int
     open_at = [i for i, size in enumerate(sizes) if not isinstance(size, int)]
     known = math.prod(size for size in sizes if isinstance(size, int))
     wanted = _width(tensor)
-    if len(open_at) > 1 or (wanted is not None and wanted != width) or (known and width % known):
+    if wanted is not None and wanted != width:
+        raise DataError(
+            f"{table.name}: input {tensor.name!r} of the model takes {wanted} numbers a row, and there are {width}"
+        )
+    if len(open_at) > 1 or (known and width % known):
         raise DataError(
             f"{table.name}: {width} values a row do not make shape {tensor.wire_shape} of input {tensor.name!r}: give "
             "one column with lists"
