@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from canarium_cli.checking import judging, sources
+from canarium_cli.checking import judging, objects, sources
 from canarium_cli.checking.documents import Document
 from canarium_cli.checking.kustomizing import Kustomize
 from canarium_cli.checking.report import Output, Report, render
@@ -53,9 +53,9 @@ def names(groups: list[Group]) -> list[str]:
     """Name what is checked: `FILE: KIND NAMESPACE/NAME`."""
 
     def name(document: Document) -> str:
-        return f"{document.place('metadata.name').file}: {judging.name_of(document)}"
+        return f"{document.place('metadata.name').file}: {objects.name_of(document)}"
 
-    return [name(d) for group in groups for d in group.documents if judging.is_ours(d)]
+    return [name(d) for group in groups for d in group.documents if objects.is_ours(d)]
 
 
 def _fail(message: str) -> None:

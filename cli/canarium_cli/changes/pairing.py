@@ -7,7 +7,7 @@ from typing import Any
 
 from canarium_api import KIND
 from canarium_cli.changes.planning import Change, Effect, plan
-from canarium_cli.checking import judging, sources
+from canarium_cli.checking import judging, objects, sources
 from canarium_cli.checking.documents import Document
 from canarium_cli.checking.findings import Rule, Severity
 from canarium_cli.checking.kustomizing import Builder
@@ -60,8 +60,8 @@ def read_tree(directory: Path, root: Path, builder: Builder | None) -> Tree:
 
 def _objects(group: Group) -> dict[tuple[str, str], Document]:
     return {
-        (group.title, judging.name_of(document).removeprefix(f"{KIND} ")): document
-        for document in filter(judging.is_ours, group.documents)
+        (group.title, objects.name_of(document).removeprefix(f"{KIND} ")): document
+        for document in filter(objects.is_ours, group.documents)
         if document.value["kind"] == KIND
     }
 

@@ -11,17 +11,14 @@ from enum import StrEnum
 from typing import Any, Final
 
 from canarium_api.duration import approximate_duration
-from canarium_api.model_types import TensorDeclaration
-from canarium_api.rollout import SchemaChange
-from canarium_api.status import SignatureStatus, TensorStatus
 from canarium_api.v1alpha1 import ModelDeploymentSpec
+from canarium_cli.changes import notes
 from canarium_cli.changes.fields import FieldChange, changes
 from canarium_operator.core import validation
 from canarium_operator.core.assembling import completed
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.revision import revision_of
-from canarium_operator.core.rollout.contract import breaking_changes
-from canarium_operator.core.rollout.strategy import Step, StepKind, Strategy, steps_of, strategy_of
+from canarium_operator.core.rollout.strategy import Step, StepKind, steps_of, strategy_of
 from canarium_operator.core.templates import TemplateKey
 
 _IMAGE: Final = "the operator's default"
@@ -125,11 +122,11 @@ def plan(
     before = validation.parse_spec(raw_before) if raw_before is not None else None
     old = before if isinstance(before, ModelDeploymentSpec) else None
     if raw_after is None:
-        notes = (
+        told = (
             "where the GitOps tool prunes, its Deployments, route and Services are deleted: clients get no answer",
         )
         return Change(
-            where=where, name=name, effect=Effect.REMOVED, before=_version(old), notes=notes
+            where=where, name=name, effect=Effect.REMOVED, before=_version(old), notes=told
         )
     new = validation.parse_spec(raw_after)
     complete = _completed(new, templates) if isinstance(new, ModelDeploymentSpec) else new
@@ -176,7 +173,7 @@ def _first(where: str, name: str, new: ModelDeploymentSpec) -> Change:
         name=name,
         effect=Effect.FIRST_DEPLOYMENT,
         after=_version(new),
-        notes=(note, *_holds(new)),
+        notes=(note, *notes.of_holds(new)),
     )
 
 
@@ -200,13 +197,13 @@ def _changed(
     }
     if new.rollout.fixed is not None and _versions_change(old, new, another=another):
         note = "versions get their weights as soon as their pods are ready, without steps or checks"
-        return Change(effect=Effect.VERSIONS, notes=(note, *_holds(new)), **common)
+        return Change(effect=Effect.VERSIONS, notes=(note, *notes.of_holds(new)), **common)
     if not another:
         effect = Effect.IN_PLACE if everything else Effect.NONE
-        return Change(effect=effect, notes=_in_place_notes(everything, old, new), **common)
+        return Change(effect=effect, notes=notes.of_in_place(everything, old, new), **common)
     strategy = strategy_of(new.rollout)
     steps = steps_of(complete.rollout, strategy)
-    breaks = tuple(_breaks(old, new))
+    breaks = tuple(notes.breaks(old, new))
     return Change(
         effect=Effect.ROLLOUT,
         strategy=strategy.value,
@@ -214,7 +211,11 @@ def _changed(
         least_seconds=sum(step.pause.total_seconds() for step in steps),
         approvals=sum(step.approval for step in steps),
         breaks=breaks,
-        notes=(*_contract(old, new, breaks), *_rollout_notes(new, strategy), *_holds(new)),
+        notes=(
+            *notes.of_contract(old, new, breaks),
+            *notes.of_rollout(new, strategy),
+            *notes.of_holds(new),
+        ),
         **common,
     )
 
@@ -242,72 +243,3 @@ def _planned(step: Step, spec: ModelDeploymentSpec) -> PlannedStep:
         approval=step.approval,
         checks=len(gating),
     )
-
-
-def _in_place_notes(
-    everything: Sequence[FieldChange], old: ModelDeploymentSpec, new: ModelDeploymentSpec
-) -> tuple[str, ...]:
-    notes = []
-    if any(c.field.startswith("spec.rollout") for c in everything):
-        notes.append(
-            "a rollout under way takes up changed steps and checks; else they count for the next one"
-        )
-    if old.model.uri != new.model.uri and new.model.sha256:
-        notes.append(
-            "model.uri moves and model.sha256 stays: the same bytes from another place are no new revision"
-        )
-    return tuple(notes)
-
-
-def _rollout_notes(spec: ModelDeploymentSpec, strategy: Strategy) -> list[str]:
-    notes = []
-    if spec.rollout.rollback_window > 0:
-        notes.append(
-            f"if this revision was stable before (one of the last {spec.rollout.rollback_window}), it gets all "
-            "traffic at once, without steps"
-        )
-    if strategy is Strategy.AB_TEST:
-        notes.append("an A/B test ends by its result, not by its pause")
-    if spec.rollout.gates:
-        names = ", ".join(gate.name for gate in spec.rollout.gates)
-        notes.append(f"outside systems must agree: {names}")
-    return notes
-
-
-def _holds(spec: ModelDeploymentSpec) -> list[str]:
-    notes = []
-    if spec.rollout.paused:
-        notes.append("rollout.paused is true: nothing starts until it is false")
-    if spec.rollout.freezes:
-        count = len(spec.rollout.freezes)
-        notes.append(f"{count} freeze window{'s' if count > 1 else ''} may hold it")
-    return notes
-
-
-def _contract(
-    old: ModelDeploymentSpec, new: ModelDeploymentSpec, breaks: Sequence[str]
-) -> list[str]:
-    if new.rollout.schema_change is SchemaChange.ALLOW:
-        return ["inputs and outputs are not compared: rollout.schemaChange is Allow"]
-    if breaks:
-        return ["it gets no traffic (IncompatibleSchema) unless rollout.schemaChange is Allow"]
-    if old.model.inputs and new.model.inputs:
-        return []
-    return ["inputs and outputs are compared when pods of both revisions are up"]
-
-
-def _breaks(old: ModelDeploymentSpec, new: ModelDeploymentSpec) -> list[str]:
-    """Compare what both manifests declare; most models tell their inputs and outputs only when they are loaded."""
-    if not (old.model.inputs and new.model.inputs):
-        return []
-    return breaking_changes(_signature(old), _signature(new))
-
-
-def _signature(spec: ModelDeploymentSpec) -> SignatureStatus:
-    def tensors(declared: Sequence[TensorDeclaration]) -> list[TensorStatus]:
-        return [
-            TensorStatus(name=t.name, datatype=t.datatype.value, shape=list(t.shape))
-            for t in declared
-        ]
-
-    return SignatureStatus(inputs=tensors(spec.model.inputs), outputs=tensors(spec.model.outputs))

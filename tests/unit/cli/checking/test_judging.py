@@ -7,6 +7,7 @@ import pytest
 from tests.contract import specs
 
 from canarium_cli.checking import judging
+from canarium_cli.checking import objects as kinds
 from canarium_cli.checking.findings import Finding, Rule, Severity
 from canarium_cli.checking.sources import Group
 
@@ -109,9 +110,9 @@ def test_a_model_from_the_network_without_a_digest_is_a_warning() -> None:
 
 def test_a_version_that_is_deprecated_says_what_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CRD's own words, where it has some."""
-    known = judging.versions_of("ModelDeployment")
+    known = kinds.versions_of("ModelDeployment")
     old = {**known["v1alpha1"], "deprecated": True, "deprecationWarning": "write v1beta1"}
-    monkeypatch.setattr(judging, "versions_of", lambda kind: {"v1alpha1": old})
+    monkeypatch.setattr(kinds, "versions_of", lambda kind: {"v1alpha1": old})
     (found,) = judged(MODEL)
     assert (found.severity, found.rule, found.message) == (
         Severity.WARNING,
