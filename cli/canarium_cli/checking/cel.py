@@ -7,6 +7,8 @@ the value it stands on has no other mistake.
 from collections.abc import Iterator
 from typing import Any, Final
 
+import cel
+
 from canarium_api.structural import Schema, Violation
 
 _RULES: Final = "x-kubernetes-validations"
@@ -77,8 +79,6 @@ def _judge(rule: dict[str, str], value: Any) -> str | None:
 
 
 def _evaluate(expression: str, value: Any) -> Any:
-    import cel  # it takes a moment, and only a check needs it
-
     context = cel.Context()
     context.add_variable("self", value)
     context.add_function("sum", _sum)
