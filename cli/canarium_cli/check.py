@@ -63,6 +63,11 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
+def application(_word: str) -> typer.Typer:
+    """Give the app, for completion and the reference."""
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
     app(prog_name="canarium check")

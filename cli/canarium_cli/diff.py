@@ -58,6 +58,11 @@ def diff(
     raise typer.Exit(3 if exit_code and changes else 0)
 
 
+def application(_word: str) -> typer.Typer:
+    """Give the app, for completion and the reference."""
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
     app(prog_name="canarium diff")

@@ -82,6 +82,24 @@ COMMANDS: Final = {
         extra="cli",
         group=Group.WRITE,
     ),
+    "check": Command(
+        summary="whether the cluster and the operator would take manifests, without a cluster",
+        module="canarium_cli.check",
+        extra="cli",
+        group=Group.WRITE,
+    ),
+    "diff": Command(
+        summary="what a change in git would do: rollouts, steps, what is applied in place",
+        module="canarium_cli.diff",
+        extra="cli",
+        group=Group.WRITE,
+    ),
+    "validate": Command(
+        summary="a model on golden data, against thresholds (MODEL --data golden.csv)",
+        module="canarium_cli.validate",
+        extra="cli,runtime,onnx",
+        group=Group.WRITE,
+    ),
     "schema": Command(
         summary="rules for requests to start with, from a model and a sample (infer MODEL.onnx)",
         module="canarium_cli.schema",

@@ -229,6 +229,11 @@ def _write(found: Report, directory: Path) -> None:
         raise _failed(f"--report {directory}: {error.strerror}", UNUSABLE) from error
 
 
+def application(_word: str) -> typer.Typer:
+    """Give the app, for completion and the reference."""
+    return app
+
+
 def main() -> int:
     """Run the command that `sys.argv` holds, and leave with its exit status."""
     app(prog_name="canarium validate")

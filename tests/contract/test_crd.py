@@ -66,24 +66,27 @@ async def test_a_sample_is_accepted(real: RealWorld, sample: str) -> None:
 
 
 async def test_kubectl_get_shows_what_a_rollout_does(real: RealWorld) -> None:
-    """The printer columns find their cells in the status."""
+    """The printer columns find their cells in the status; the reason says what is done, also where that is Ready."""
     ref = await real.put(object_of(real))
     body = await real.cluster.get(ref)
     assert body is not None
     now = datetime.now(UTC).isoformat()
-    ready = {
-        "type": "Ready",
-        "status": "False",
-        "reason": "AwaitingSamples",
-        "message": "m",
-        "lastTransitionTime": now,
-        "observedGeneration": 1,
-    }
+    ready, progressing = (
+        {
+            "type": kind,
+            "status": "True",
+            "reason": reason,
+            "message": "m",
+            "lastTransitionTime": now,
+            "observedGeneration": 1,
+        }
+        for kind, reason in (("Ready", "Admitted"), ("Progressing", "AwaitingSamples"))
+    )
     status = {
         "observedGeneration": 1,
         "phase": "Canary",
         "message": "step 2/6",
-        "conditions": [ready],
+        "conditions": [ready, progressing],
         "rollout": {"steps": 6, "weights": [1, 5], "weight": 5, "startedAt": now},
         "summary": {"step": "2/6", "canary": "v7@9c1fab12", "stable": "v6@41aa0000"},
     }
@@ -98,7 +101,7 @@ async def test_kubectl_get_shows_what_a_rollout_does(real: RealWorld) -> None:
     ]  # fmt: skip
     assert row | {"Age": ""} == {
         "Name": "fraud",
-        "Ready": "False",
+        "Ready": "True",
         "Phase": "Canary",
         "Step": "2/6",
         "Weight": 5,
