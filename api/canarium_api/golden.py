@@ -1,16 +1,19 @@
-"""Thresholds for a model on a golden data set: what `canarium validate` asks of it before any traffic.
+"""Golden data before any traffic: the thresholds of `canarium validate`, and `spec.rollout.validation`.
 
 A threshold that cannot be measured (AUC without probabilities, agreement without an old version) is missed, never met.
 """
 
+import json
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from canarium_api.base import ApiModel
+from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
+from canarium_api.environment import EnvironmentModel
+from canarium_api.patterns import MODEL_URI_PATTERN
 from canarium_api.quantity import Quantity
 
 DRIFT_SCORE: Final = 0.7
@@ -135,6 +138,78 @@ class Thresholds(Strict):
     """What the golden data must be like."""
     drift: DriftBounds = DriftBounds()
     """How far the golden data may be from the reference, where there is one."""
+
+    @property
+    def needs_old(self) -> bool:
+        """Whether some threshold compares with an old version."""
+        bounds = (getattr(self.metrics, name) for name in MetricBounds.model_fields)
+        return self.min_agreement is not None or any(
+            bound is not None and bound.max_loss is not None for bound in bounds
+        )
+
+
+class DataSource(ApiModel):
+    """A file of rows: CSV, JSON lines or Parquet, by the ending of its name."""
+
+    model_config = rules(
+        (
+            "!self.uri.startsWith('http://') || has(self.sha256)",
+            "rollout.validation: sha256 is required with an http:// URI: add the digest or use https://",
+        ),
+    )
+
+    uri: str = Field(min_length=1, max_length=2048, pattern=MODEL_URI_PATTERN)
+    """Where it is, as `model.uri`. Its name ends in .csv, .jsonl or .parquet."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Digest of the file."""
+
+
+class GoldenSpec(ApiModel):
+    """Run the model of a canary over golden data, as a Job, before it gets any traffic."""
+
+    data: DataSource
+    """Golden data, with the right answers."""
+    reference: DataSource | None = None
+    """Data to look for drift against."""
+    thresholds: Thresholds = Thresholds()
+    """What is asked of the model; a canary that misses one gets no traffic."""
+    timeout: Duration = timedelta(minutes=30)
+    """How long the Job may take."""
+
+
+class GoldenConfig(EnvironmentModel):
+    """Settings of the Job: what it reads besides the settings of a server of its model."""
+
+    env_prefix: ClassVar[str] = "CANARIUM_GOLDEN_"
+
+    data_uri: str = Field(min_length=1)
+    """Golden data, as the Job can read them."""
+    data_sha256: str | None = None
+    """Their digest."""
+    reference_uri: str | None = None
+    """Data to look for drift against."""
+    reference_sha256: str | None = None
+    """Their digest."""
+    thresholds: str = "{}"
+    """`Thresholds` as JSON."""
+    against: str = ""
+    """Settings of a server of the old version, as JSON; empty: nothing is compared."""
+
+
+class Outcome(BaseModel):
+    """What the Job leaves in the termination log."""
+
+    model_config = ConfigDict(frozen=True)
+
+    passed: bool | None
+    """None: it could not be judged."""
+    message: str
+    """Why it failed, or could not be judged; or what was met, in words."""
+
+    def to_log(self) -> str:
+        """Render within the 4096 bytes that the kubelet reads."""
+        room = 800
+        return json.dumps({"passed": self.passed, "message": self.message[:room]})
 
 
 def milliseconds(value: timedelta) -> float:

@@ -14,6 +14,7 @@ from canarium_api.analysis import AnalysisSpec
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
 from canarium_api.fixed import FixedSpec
+from canarium_api.golden import GoldenSpec
 from canarium_api.matching import HeaderMatch
 from canarium_api.patterns import VERSION_PATTERN
 from canarium_api.pinned import PinnedModel, digest_with_http
@@ -265,6 +266,10 @@ class RolloutSpec(ApiModel):
     """Serve several versions for good, each with a weight of its own."""
     shadow: ShadowSpec | None = None
     """Before the first step, compare the answers of both versions on copies of users' requests."""
+    validation: GoldenSpec | None = None
+    """Before any traffic, a Job runs the canary's model over golden data; one that misses a threshold is taken back.
+    Golden data that cannot be read hold the canary. Not for the first revision, and not on the way back to a revision
+    that was good."""
     analysis: AnalysisSpec = AnalysisSpec()
     """What each step is gated on."""
     paused: bool = False

@@ -124,6 +124,23 @@ class SignatureStatus(ApiModel):
     outputs: list[TensorStatus] = Field(default=[], max_length=64)
 
 
+class ValidationVerdict(StrEnum):
+    """What golden data say of a canary."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+
+
+class ValidationStatus(ApiModel):
+    """How a canary did on golden data, before any traffic."""
+
+    verdict: ValidationVerdict
+    message: str = ""
+    """What was missed, or met."""
+    job: str
+    """Its Job, whose log is the report: `kubectl logs job/NAME`."""
+
+
 class RevisionStatus(ApiModel):
     """One live revision."""
 
@@ -140,6 +157,8 @@ class RevisionStatus(ApiModel):
     """Has been ready behind an accepted route at least once."""
     signature: SignatureStatus | None = None
     """Inputs and outputs of its model, once a pod of it has told."""
+    validation: ValidationStatus | None = None
+    """How it did on golden data (`rollout.validation`), once that is known."""
 
 
 class VersionState(StrEnum):

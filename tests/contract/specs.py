@@ -41,6 +41,10 @@ REFUSED: Final[list[tuple[str, dict[str, Any]]]] = [
         "add the digest",
         {"model": {**MODEL, "warmup": {"uri": "http://models.example.com/w.jsonl"}}},
     ),
+    (
+        "add the digest or use https",
+        {"rollout": {"validation": {"data": {"uri": "http://data.example.com/golden.csv"}}}},
+    ),
     ("set uri, or remove sha256", {"model": {**MODEL, "warmup": {"sha256": "0" * 64}}}),
     ("give one another name or version", {"serving": {"models": [MORE, MORE]}}),
     ("list models, or remove it", {"serving": {"modelMemory": "1Gi"}}),
@@ -141,6 +145,25 @@ GOOD: Final[list[dict[str, Any]]] = [
     {"model": {**MODEL, "warmup": {"samples": [{"instances": [[1, 2]]}]}}},
     {"serving": {"execution": {"accelerator": "gpu", "provider": "tensorrt", "precision": "fp16"}}},
     {"model": {"uri": "configmap://tiny/model.onnx"}},
+    {
+        "rollout": {
+            "validation": {
+                "data": {"uri": "pvc://data/golden.csv"},
+                "reference": {"uri": "https://data.example.com/reference.jsonl"},
+                "thresholds": {
+                    "task": "classification",
+                    "metrics": {
+                        "accuracy": {"min": 0.9, "maxLoss": 0.01},
+                        "failedRows": {"max": 3},
+                    },
+                    "latency": {"p95": "20ms"},
+                    "maxSize": "50Mi",
+                    "drift": {"score": 0.8},
+                },
+                "timeout": "1h",
+            }
+        }
+    },
     {"model": {"uri": "file:///models/model.onnx"}},
     {"autoscaling": {"minReplicas": 20, "maxReplicas": 20, "memory": 0}},
     steps(*range(1, 21)),

@@ -29,6 +29,7 @@ ALLOWED = {
     "apps/deployments/scale": {"get", "patch"},
     "autoscaling/horizontalpodautoscalers": CHILD,
     "policy/poddisruptionbudgets": CHILD,
+    "batch/jobs": CHILD,
     "gateway.networking.k8s.io/httproutes": {
         "get",
         "list",

@@ -58,13 +58,14 @@ _COLLECTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
         "/apis/autoscaling/v2",
         "horizontalpodautoscalers",
     ),
+    "Job": ("batch/v1", "/apis/batch/v1", "jobs"),
     "PodDisruptionBudget": ("policy/v1", "/apis/policy/v1", "poddisruptionbudgets"),
     "HTTPRoute": ("gateway.networking.k8s.io/v1", _GATEWAY, "httproutes"),
 }
 """Kind to apiVersion, prefix of the path, and plural."""
 CHILD_KINDS: Final = (
     "ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "Pod",
-    "EndpointSlice",
+    "EndpointSlice", "Job",
 )  # fmt: skip
 CHILD_RESOURCES: Final = tuple(
     Resource(kind=kind, api_version=version, prefix=prefix, plural=plural)

@@ -44,6 +44,7 @@ Change = Apply | Scale | Delete
 _DELETION_ORDER: Final = (
     "HTTPRoute",
     "HorizontalPodAutoscaler",
+    "Job",
     "Deployment",
     "PodDisruptionBudget",
     "Service",
@@ -76,6 +77,8 @@ def diff(
     changes: list[Change] = []
     for wanted in desired:
         found = live.get(manifests.key(wanted))
+        if wanted["kind"] == "Job" and found is not None:
+            continue  # its template cannot be changed, and its name says what it is made from
         if full or found is None or not _is_current(wanted, found):
             changes.append(Apply(manifest=wanted))
         if wanted["kind"] == "Deployment":
@@ -130,9 +133,19 @@ def _is_over(plan: Plan, child: Manifest, kept: frozenset[str]) -> bool:
         return plan.comparer is None
     if naming.JOBS_LABEL in labels:
         return _are_workers_over(plan, child)
+    if naming.VALIDATION_LABEL in labels:
+        return _is_validation_over(plan, child)
     if naming.PREVIEW_LABEL in labels:
         return plan.preview is None
     return labels.get(naming.REVISION_LABEL) not in kept
+
+
+def _is_validation_over(plan: Plan, job: Manifest) -> bool:
+    """Tell whether a Job can go: nobody will read its log, or another one runs for the same revision."""
+    revision = manifests.labels(job).get(naming.VALIDATION_REVISION_LABEL)
+    if plan.validation is not None and plan.validation.revision.name == revision:
+        return bool(job["metadata"]["name"] != plan.validation.job)
+    return revision not in plan.validated
 
 
 def _are_workers_over(plan: Plan, child: Manifest) -> bool:

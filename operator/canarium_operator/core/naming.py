@@ -26,6 +26,10 @@ JOBS_LABEL: Final = f"{GROUP}/jobs"
 """On the workers of batch jobs, and on what they read."""
 JOBS_REVISION_LABEL: Final = f"{GROUP}/jobs-revision"
 """On workers: whose model they run. Not REVISION_LABEL, by which traffic finds pods."""
+VALIDATION_LABEL: Final = f"{GROUP}/validation"
+"""On the Job that runs a model over golden data, and on its pods: the Job's name."""
+VALIDATION_REVISION_LABEL: Final = f"{GROUP}/validation-revision"
+"""On such a Job: whose model it runs. Not REVISION_LABEL, by which traffic finds pods."""
 WORKERS_ANNOTATION: Final = f"{GROUP}/workers"
 """On a Deployment of workers: its bounds, for `core.workers`."""
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "canarium"}
@@ -90,6 +94,16 @@ def jobs_name(name: str) -> str:
 def workers_name(name: str, revision: str) -> str:
     """Name of the workers of a revision: up to 68 characters, which a Deployment may have."""
     return f"{name}-jobs-{revision}"
+
+
+def validation_name(name: str, key: str) -> str:
+    """Name of a Job that runs a model over golden data: at most 63 characters, as it becomes a label.
+
+    Args:
+        name: of the ModelDeployment; its end is cut, since the key is made from all of it.
+        key: ten characters, different for each validation.
+    """
+    return f"{name[:47]}-val-{key}"
 
 
 def answers_name(name: str, side: str) -> str:

@@ -26,6 +26,7 @@ _EVENTS: Final = {
         Reason.EXPERIMENT_FAILED,
         Reason.ROLLOUT_TIMED_OUT,
         Reason.INCOMPATIBLE_SCHEMA,
+        Reason.VALIDATION_FAILED,
         Reason.REVISION_FAILED_BEFORE,
         Reason.INVALID_SPEC,
         Reason.REJECTED_BY_CLUSTER,

@@ -7,6 +7,7 @@ Deciding from what is seen, not from what was done before, is what lets another 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from canarium_api.golden import Outcome
 from canarium_operator.core.memory import Memory
 from canarium_operator.core.revision import Revision
 
@@ -84,6 +85,8 @@ class Observed:
     """Of the gateway that the spec names; None: not looked at, or there is none."""
     strays: frozenset[str] = frozenset()
     """Revisions with pods that still run though their Deployment is gone."""
+    validations: Mapping[str, Outcome] = field(default_factory=dict)
+    """What Jobs said of models on golden data, by Job; one that still runs is absent."""
     memory: Memory | None = None
     """What is remembered from earlier objects of the same name."""
     notes: tuple[str, ...] = ()

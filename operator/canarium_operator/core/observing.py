@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from canarium_api.v1alpha1 import ModelDeploymentSpec
-from canarium_operator.core import manifests, naming, pods
+from canarium_operator.core import golden, manifests, naming, pods
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.memory import is_memory, read_memory
 from canarium_operator.core.naming import ObjectRef
@@ -49,10 +49,9 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
             notes.append(str(error))
     pods_of: dict[str, list[Manifest]] = defaultdict(list)
     routers = [pod for pod in by_kind["Pod"] if router.is_router(pod)]
+    others = (router.is_router, comparer.is_of_comparer, jobs.is_of_jobs, golden.is_of_validation)
     for pod in by_kind["Pod"]:
-        if not any(
-            kind(pod) for kind in (router.is_router, comparer.is_of_comparer, jobs.is_of_jobs)
-        ):
+        if not any(kind(pod) for kind in others):
             pods_of[_revision_name(pod)].append(pod)
     workloads = {
         name: _workload(name, deployment, pods_of[name])
@@ -80,6 +79,9 @@ def observe(children: Sequence[Manifest], spec: ModelDeploymentSpec | None) -> O
             name
             for name, of in pods_of.items()
             if name not in workloads and any(map(pods.is_live, of))
+        ),
+        validations=golden.read_outcomes(
+            by_kind["Job"], [pod for pod in by_kind["Pod"] if golden.is_of_validation(pod)]
         ),
         memory=memory,
         notes=tuple(notes),

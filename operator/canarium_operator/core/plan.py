@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from canarium_api.split import Split
 from canarium_api.status import ModelDeploymentStatus, RolloutStatus, Splitter
 from canarium_api.v1alpha1 import AutoscalingSpec, ModelDeploymentSpec
-from canarium_operator.core import mirroring, ratio, routing, versions, workers
+from canarium_operator.core import golden, mirroring, ratio, routing, versions, workers
 from canarium_operator.core.memory import Memory, last_good_ones, memory_of
 from canarium_operator.core.mirroring import ComparerPlan, Mirror
 from canarium_operator.core.naming import ObjectRef
@@ -62,6 +62,10 @@ class Plan:
     """None: there is no comparer."""
     jobs: JobsPlan | None = None
     """None: nobody begins batch jobs; workers that there are finish what they have."""
+    validation: golden.GoldenPlan | None = None
+    """The Job that runs the canary's model over golden data; None: there is none to run."""
+    validated: frozenset[str] = frozenset()
+    """Revisions whose Jobs stay for their logs."""
     preview: str | None = None
     """Revision that the Service `NAME-preview` leads to; None: there is no such Service."""
     front: frozenset[str] = frozenset()
@@ -199,6 +203,8 @@ def make_plan(
         mirror=mirroring.mirror(spec, status, observed),
         comparer=mirroring.comparer(spec, status, known),
         jobs=workers.jobs(spec, status, known),
+        validation=golden.planned(ref, spec, status, known),
+        validated=golden.kept(status),
         preview=preview,
         front=_front(spec, status, weights or {}, observed),
         has_front=observed.has_front,

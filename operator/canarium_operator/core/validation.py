@@ -69,6 +69,7 @@ def validate(spec: ModelDeploymentSpec, name: str | None = None) -> list[Problem
         *_security(spec),
         *_jobs(spec),
         *_versions(spec),
+        *_golden(spec),
         *validate_rollout(spec.rollout),
     ]
 
@@ -89,6 +90,26 @@ def _versions(spec: ModelDeploymentSpec) -> list[Problem]:
             field = f"spec.rollout.fixed.versions[{index - 1}].model"
             message = f"is that of {other}, too: give {version.name} another model, or remove it"
             problems.append(Problem(field=field, message=message))
+    return problems
+
+
+def _golden(spec: ModelDeploymentSpec) -> list[Problem]:
+    """Refuse golden data that nothing could read, and those that nobody would ask."""
+    asked = spec.rollout.validation
+    if asked is None:
+        return []
+    field = "spec.rollout.validation"
+    problems = []
+    if spec.rollout.fixed is not None:
+        message = "is asked before a canary gets traffic, and rollout.fixed has none: remove one of the two"
+        problems.append(Problem(field=field, message=message))
+    for name, source in (("data", asked.data), ("reference", asked.reference)):
+        if source is None:
+            continue
+        file = source.uri.partition("?")[0].lower()
+        if not file.endswith((".csv", ".jsonl", ".ndjson", ".parquet")):
+            message = "the name must end in .csv, .jsonl or .parquet, which tells how to read it: rename the file"
+            problems.append(Problem(field=f"{field}.{name}.uri", message=message))
     return problems
 
 

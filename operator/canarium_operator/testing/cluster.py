@@ -33,7 +33,7 @@ from canarium_operator.testing.controllers import Controllers
 
 CHILD_KINDS: Final = (
     "ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "HTTPRoute", "Pod",
-    "EndpointSlice",
+    "EndpointSlice", "Job",
 )  # fmt: skip
 
 

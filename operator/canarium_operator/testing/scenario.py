@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from canarium_api.golden import Outcome
 from canarium_api.status import ModelDeploymentStatus
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core.naming import ObjectRef
@@ -80,6 +81,8 @@ class Scenario:
     generation: int = 1
     signatures: Mapping[str, SignatureAnswer] = field(default_factory=dict)
     """What pods of revisions tell of their models; others tell the usual."""
+    golden: Outcome | None = None
+    """What the Job of the present canary has said of its model on golden data; None: it still runs."""
     commands: Mapping[str, str] = field(default_factory=dict)
     gate_answers: Mapping[str, GateAnswer] = field(default_factory=dict)
     problem: str | None = None
@@ -182,6 +185,9 @@ class Scenario:
                 has_front=bool(plan.front),
                 has_router=plan.router is not None or plan.keeps_router,
                 router_ready=2 if ready and plan.router is not None else 0,
+                validations={plan.validation.job: self.golden}
+                if plan.validation is not None and self.golden is not None
+                else {},
                 memory=plan.memory or self.observed.memory,
                 gateway_class=self.observed.gateway_class,
             ),

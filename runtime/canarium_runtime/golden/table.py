@@ -36,13 +36,17 @@ class Table:
     Args:
         path: its name ends in .csv, .jsonl, .ndjson or .parquet.
         max_rows: rows that are read.
+        name: of the file, where the path's own says nothing.
 
     Raises:
         DataError: it cannot be read, or has no rows.
     """
 
-    def __init__(self, path: Path, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, path: Path, max_rows: int = MAX_ROWS, name: str | None = None) -> None:
         self.path = path
+        self.name = path.name if name is None else name
+        """For messages."""
+        self._suffix = Path(self.name).suffix.lower()
         self._max_rows = max_rows
         readers = {
             ".csv": _csv_rows,
@@ -50,21 +54,16 @@ class Table:
             ".ndjson": _json_rows,
             ".parquet": _parquet_rows,
         }
-        if path.suffix.lower() not in readers:
+        if self._suffix not in readers:
             raise DataError(
-                f"{path.name}: the name must end in .csv, .jsonl or .parquet, to tell what it is"
+                f"{self.name}: the name must end in .csv, .jsonl or .parquet, to tell what it is"
             )
-        self._reader = readers[path.suffix.lower()]
+        self._reader = readers[self._suffix]
         self.columns = self._first_columns()
-
-    @property
-    def name(self) -> str:
-        """Name of the file, for messages."""
-        return self.path.name
 
     def where(self, row: int, column: str | None = None) -> str:
         """Name a place: `golden.csv, row 17 (line 18), column 'age'`."""
-        line = f" (line {row + 1})" if self.path.suffix.lower() == ".csv" else ""
+        line = f" (line {row + 1})" if self._suffix == ".csv" else ""
         place = f"{self.name}, row {row}{line}"
         return place if column is None else f"{place}, column {column!r}"
 

@@ -40,6 +40,7 @@ def test_the_role_is_exactly_this() -> None:
         "apps/deployments/scale": "get patch",
         "autoscaling/horizontalpodautoscalers": "get list watch create patch delete",
         "policy/poddisruptionbudgets": "get list watch create patch delete",
+        "batch/jobs": "get list watch create patch delete",
         "gateway.networking.k8s.io/httproutes": "get list watch create patch delete",
         "gateway.networking.k8s.io/gateways": "get",
         "gateway.networking.k8s.io/gatewayclasses": "get",

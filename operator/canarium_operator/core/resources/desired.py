@@ -17,6 +17,7 @@ from canarium_operator.core.resources import (
     route,
     router,
     service,
+    validation,
     workload,
 )
 
@@ -43,6 +44,8 @@ def desired_children(plan: Plan) -> tuple[Manifest, ...]:
         children += comparer.make_comparer(plan.ref, plan.comparer)
     if plan.jobs is not None:
         children += jobs.make_jobs(plan.ref, plan.jobs)
+    if plan.validation is not None:
+        children.append(validation.make_job(plan.ref, plan.validation))
     if plan.preview is not None:
         children.append(service.make_preview(plan.ref, plan.preview, grpc=grpc))
     if plan.memory is not None:

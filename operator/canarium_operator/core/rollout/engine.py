@@ -21,7 +21,15 @@ from canarium_api.status import RevisionStatus, RolloutStatus, VersionState
 from canarium_operator.core import versions
 from canarium_operator.core.plan import splitter_of
 from canarium_operator.core.revision import Revision
-from canarium_operator.core.rollout import capacity, contract, fixed, holds, replicas, shadow
+from canarium_operator.core.rollout import (
+    capacity,
+    contract,
+    fixed,
+    golden,
+    holds,
+    replicas,
+    shadow,
+)
 from canarium_operator.core.rollout.bootstrap import first_deployment, nothing_to_bring_up
 from canarium_operator.core.rollout.commands import obey
 from canarium_operator.core.rollout.contract import with_signatures
@@ -59,6 +67,7 @@ ALREADY_ANNOUNCED: Final = frozenset(
         Reason.GATE_REFUSED,
         Reason.EXPERIMENT_FAILED,
         Reason.INCOMPATIBLE_SCHEMA,
+        Reason.VALIDATION_FAILED,
         Reason.ROLLED_BACK,
     }
 )
@@ -117,6 +126,9 @@ def stall_of(given: RolloutInput) -> tuple[Reason, str] | None:
     unknown = contract.stalled(given)
     if unknown is not None:
         return Reason.AWAITING_SIGNATURE, unknown
+    unjudged = golden.stalled(given)
+    if unjudged is not None:
+        return Reason.AWAITING_VALIDATION, unjudged
     failure = failure_of(status, wanted)
     unmirrored = shadow.stalled(given)
     if unmirrored is not None and failure is None and _is_new(given, wanted):
@@ -205,7 +217,8 @@ def _refresh(given: RolloutInput) -> RolloutInput:
     status = status.model_copy(
         update={"stable": seen(status.stable), "canary": seen(status.canary)}
     )
-    given = with_status(given, status)
+    given = golden.noted(with_status(given, status))
+    status = given.status
     if status.canary is not None or any(map(versions.is_pending, status.versions)):
         # A revision that was withdrawn earlier drains beside the rollout that replaced it.
         status = status.model_copy(update={"retiring": still_draining(given)})

@@ -72,6 +72,14 @@ TRANSITIONS: Final[Mapping[Reason, tuple[frozenset[Phase], frozenset[Phase]]]] =
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.ROLLING_BACK, Phase.LOADING}),
     ),
+    Reason.VALIDATION_FAILED: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.ROLLING_BACK, Phase.LOADING}),
+    ),
+    Reason.AWAITING_VALIDATION: (
+        frozenset({Phase.LOADING, Phase.CANARY}),
+        frozenset({Phase.LOADING, Phase.CANARY}),
+    ),
     Reason.AWAITING_CAPACITY: (
         frozenset({Phase.LOADING, Phase.CANARY}),
         frozenset({Phase.LOADING, Phase.CANARY}),

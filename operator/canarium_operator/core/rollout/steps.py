@@ -18,6 +18,7 @@ from canarium_operator.core.rollout import (
     contract,
     experiment,
     gate,
+    golden,
     holds,
     replicas,
     shadow,
@@ -92,6 +93,7 @@ def carry_out_steps(given: RolloutInput) -> Decision | None:
         or holds.held_or_released(given, status.rollout)
         or _model_cannot_load(given, status.canary)
         or contract.refused(given)
+        or golden.refused(given)
         or _capacity_lost(given, status.canary, status.rollout)
         or shadow.refused(given)
         or _measured(given, status.canary, status.rollout)
@@ -251,6 +253,7 @@ def _missing_pods(
             experiment.awaits_router(given)
             or capacity.unmeasured(given)
             or contract.awaits_signature(given)
+            or golden.awaits_verdict(given)
             or replicas.awaits_ratio(given)
         )
     too_small = capacity.too_small(given)
