@@ -33,6 +33,9 @@ class ConditionType(StrEnum):
     """The new model's inputs and outputs do not break clients of stable's; Unknown until pods of both have told."""
     CAPACITY_READY = "CapacityReady"
     """The canary's ready pods can take the traffic of the step that it is in or waits for."""
+    OUTCOME_RECORDED = "OutcomeRecorded"
+    """Outcomes of rollouts are in git; Unknown while one is being written. Only with `spec.gitops`; nothing waits for
+    it."""
     RECONCILING = "Reconciling"
     """Abnormal-true: the operator is at work."""
     STALLED = "Stalled"
@@ -178,6 +181,26 @@ class Reason(StrEnum):
     """The API server refused an object made from the spec (quota, admission, a bad pod field)."""
     STABLE_UNAVAILABLE = "StableUnavailable"
     """No pod of the stable revision is ready."""
+
+    # git (spec.gitops)
+    OUTCOME_RECORDED = "OutcomeRecorded"
+    """The outcome is in git, or there was nothing to write."""
+    OUTCOME_PENDING = "OutcomePending"
+    """The outcome is being written into git."""
+    GIT_UNREACHABLE = "GitUnreachable"
+    """The git server cannot be reached, or does not answer in time."""
+    GIT_ACCESS_DENIED = "GitAccessDenied"
+    """The git server does not let the operator in, or shows it no such repository."""
+    GIT_REFUSED = "GitRefused"
+    """The git server refused the push: a protected branch, a hook."""
+    GIT_CONFLICT = "GitConflict"
+    """Others pushed to the branch each time before the outcome could be."""
+    GIT_FILE_UNUSABLE = "GitFileUnusable"
+    """The branch or the manifest is not there, or is not what can be edited."""
+    GIT_SECRET_UNUSABLE = "GitSecretUnusable"  # noqa: S105 - a reason
+    """A Secret for git is not there, may not be read, or lacks a key."""
+    FORGE_FAILED = "ForgeFailed"
+    """The API of GitHub or GitLab refused, or did not answer."""
 
 
 class Condition(ApiModel):

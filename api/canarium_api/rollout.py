@@ -15,6 +15,7 @@ from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
 from canarium_api.fixed import FixedSpec
 from canarium_api.golden import GoldenSpec
+from canarium_api.gitops import ReleaseRecord
 from canarium_api.matching import HeaderMatch
 from canarium_api.patterns import VERSION_PATTERN
 from canarium_api.pinned import PinnedModel, digest_with_http
@@ -231,6 +232,9 @@ class LastGood(PinnedModel):
     """A revision that is known to be good, for a cluster that knows nothing yet."""
 
     model_config = rules(digest_with_http("rollout.lastGood"))
+
+    record: ReleaseRecord | None = None
+    """What `spec.gitops` wrote of its promotion, where this part comes from that file."""
 
 
 class RolloutSpec(ApiModel):

@@ -15,6 +15,7 @@ from canarium_api.conditions import Condition
 from canarium_api.duration import Duration
 from canarium_api.evidence import Evidence
 from canarium_api.experiment import ExperimentStatus
+from canarium_api.gitops_status import GitOpsStatus
 
 MAX_FAILED_REVISIONS: Final = 10
 MAX_STEPS: Final = 22
@@ -371,6 +372,8 @@ class ModelDeploymentStatus(ApiModel):
     """What people did, latest last."""
     handled_commands: dict[str, str] = Field(default={}, max_length=16)
     """Values of the command annotations that have been acted on, by verb."""
+    gitops: GitOpsStatus | None = None
+    """Outcomes in git, with `spec.gitops`."""
     summary: Summary = Summary()
     """For `kubectl get`."""
 

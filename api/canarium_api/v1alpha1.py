@@ -14,6 +14,7 @@ from canarium_api.base import ApiModel, rules
 from canarium_api.cache import CacheSpec, SecretKeyRef
 from canarium_api.duration import Duration
 from canarium_api.fallback import FallbackSpec
+from canarium_api.gitops import GitOpsSpec
 from canarium_api.input_rules import ValidationSpec
 from canarium_api.model_types import Accelerator as Accelerator
 from canarium_api.model_types import Datatype as Datatype
@@ -469,6 +470,10 @@ class ModelDeploymentSpec(ApiModel):
             "serving.jobs needs one stable revision, and rollout.fixed has several: remove one of the two",
         ),
         (
+            "!has(self.gitops) || !has(self.rollout.fixed)",
+            "gitops writes promotions and rollbacks, and rollout.fixed has none: remove one of the two",
+        ),
+        (
             "has(self.traffic) && has(self.traffic.gateway) || !has(self.rollout.abTest)",
             "rollout.abTest needs a gateway, since without one nothing tells users apart: set traffic.gateway, or use "
             "canary",
@@ -480,3 +485,5 @@ class ModelDeploymentSpec(ApiModel):
     autoscaling: AutoscalingSpec = AutoscalingSpec()
     traffic: TrafficSpec = TrafficSpec()
     rollout: RolloutSpec = RolloutSpec()
+    gitops: GitOpsSpec | None = None
+    """Write promotions and rollbacks into git. Default: git is left alone."""

@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from canarium_api.status import ModelDeploymentStatus
 from canarium_operator import handlers
 from canarium_operator.adapters import telemetry
+from canarium_operator.adapters.forges import HttpForge
+from canarium_operator.adapters.git.process import GitProcess
 from canarium_operator.adapters.kubernetes_cluster import (
     CHILD_RESOURCES,
     KubernetesCluster,
@@ -31,6 +33,7 @@ from canarium_operator.errors import ClusterError
 from canarium_operator.messenger import Messenger
 from canarium_operator.reconciler import Reconciler
 from canarium_operator.replay.decisions import DecisionLog
+from canarium_operator.scribe import Scribe
 from canarium_operator.settings import OperatorSettings
 from canarium_operator.sizing import Sizing
 from canarium_operator.worker import Workers
@@ -72,6 +75,8 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
         )
         metrics = PrometheusMetrics(settings.prometheus_url, timeout=settings.prometheus_timeout)
         clock = SystemClock()
+        scribe = Scribe(cluster, GitProcess(), HttpForge(), lambda ref: workers.wake(ref))
+        stack.push_async_callback(scribe.close)
         reconciler = Reconciler(
             cluster,
             metrics,
@@ -80,6 +85,7 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
             resync=settings.resync,
             report=report,
             messenger=Messenger(cluster, HttpWebhooks()),
+            scribe=scribe,
             decisions=DecisionLog(Path(settings.decision_log)) if settings.decision_log else None,
         )
 

@@ -9,7 +9,8 @@ OperatorError
 │   └── ForbiddenError          RBAC: only an administrator helps
 ├── MetricSourceError           the query could not be answered
 ├── ProbeError                  a pod did not tell its model's inputs and outputs
-└── WebhookError                an outside system did not answer
+├── WebhookError                an outside system did not answer
+└── ForgeError                  the API of GitHub or GitLab refused, or did not answer
 """
 
 
@@ -59,3 +60,7 @@ class ProbeError(OperatorError):
 
 class WebhookError(OperatorError):
     """An outside system did not answer; the message holds no URL, since a webhook's URL is a secret."""
+
+
+class ForgeError(OperatorError):
+    """The API of GitHub or GitLab refused, or did not answer; the message holds no token."""

@@ -1,15 +1,18 @@
-"""What the reconciler needs of the world: four small protocols, each with a real adapter and a fake.
+"""What the operator needs of the world: small protocols, each with a real adapter and a fake.
 
 One contract suite (tests/contract) runs against both sides, so that the fakes stay honest.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
+from canarium_api.gitops import ForgeKind
 from canarium_api.status import SignatureStatus
 from canarium_operator.core.naming import ObjectRef
+from canarium_operator.core.outcomes.jobs import GitAccess, GitAnswer, GitJob
 from canarium_operator.core.rollout.queries import Query, Vector
 
 Manifest = dict[str, Any]
@@ -18,13 +21,17 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class EventRecord:
-    """One Event of a transition. Its name is made of the object's uid and the epoch: posting it twice leaves one."""
+    """One Event of a transition. Its name is made of the object's uid, the epoch and what it is about: posting it
+    twice leaves one.
+    """
 
     epoch: int
     reason: str
     message: str
     warning: bool
     at: datetime
+    about: str = ""
+    """Part of the name, where there is more to tell of a transition than itself."""
 
 
 class Cluster(Protocol):
@@ -121,6 +128,61 @@ class Webhooks(Protocol):
 
         Raises:
             errors.WebhookError: no answer within the timeout, in seconds.
+        """
+
+
+class GitWriter(Protocol):
+    """A git server."""
+
+    async def write(self, job: GitJob, access: GitAccess) -> GitAnswer:
+        """Write an outcome, unless it is there already: afterwards there is one commit of it, or none.
+
+        Takes a bounded time; what goes wrong is an answer too. May be cut off at any moment.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgeAccess:
+    """Whose API, which repository, and with what."""
+
+    kind: ForgeKind
+    url: str
+    """Base of the API, without a slash at its end."""
+    project: str
+    token: str = field(repr=False)
+
+
+class CommitState(StrEnum):
+    """How the rollout of a commit stands."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class Forge(Protocol):
+    """The API of GitHub or GitLab. Methods raise `errors.ForgeError`s alone."""
+
+    async def commit_of(self, access: ForgeAccess, branch: str, path: str) -> str | None:
+        """Find the newest commit of a branch that changed a file, and that is not the operator's own."""
+
+    async def mark(
+        self, access: ForgeAccess, commit: str, context: str, state: CommitState, words: str
+    ) -> None:
+        """Say on a commit how its rollout stands; saying it twice is fine."""
+
+    async def request(
+        self, access: ForgeAccess, *, source: str, target: str, commit: str, title: str, body: str
+    ) -> str:
+        """Open a pull request for a branch, unless there is one; gives its address.
+
+        Args:
+            access: whose.
+            source: the branch.
+            target: where it shall be merged.
+            commit: head of the branch: a request for it that was closed is not opened anew.
+            title: one line.
+            body: Markdown.
         """
 
 

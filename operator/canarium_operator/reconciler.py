@@ -21,6 +21,7 @@ from canarium_operator.core.deciding import decide
 from canarium_operator.core.diff import Apply, Change, Delete, Scale, diff
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.notifications import messages
+from canarium_operator.core.outcomes.texts import announcements
 from canarium_operator.core.plan import Plan, make_plan
 from canarium_operator.core.resources.desired import desired_children
 from canarium_operator.core.resources.front import is_front
@@ -46,6 +47,7 @@ from canarium_operator.errors import (
 from canarium_operator.messenger import Messenger
 from canarium_operator.ports import Clock, Cluster, EventRecord, Manifest, MetricSource
 from canarium_operator.replay.decisions import DecisionLog, entry_of
+from canarium_operator.scribe import Scribe
 from canarium_operator.surroundings import FRESH_FOR, Surroundings, look_around
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ meanwhile. All at once, those of a thousand objects would hold up the rollouts t
 NEWS_INTERVAL: Final = timedelta(seconds=5)
 """Counts and messages that change while pods come up are written this often at most; transitions are never put off."""
 MAX_UNANNOUNCED: Final = 20
+MAX_TOLD_OUTCOMES: Final = 40
 MAX_QUERIES_AT_ONCE: Final = 8
 
 Report = Callable[[ObjectRef, ModelDeploymentStatus | None], None]
@@ -84,6 +87,8 @@ class _Memory:
     """When the status was written last."""
     unposted: bool = False
     """A notification could not be posted yet."""
+    told_outcomes: tuple[tuple[int, str], ...] = ()
+    """(epoch, reason) of outcomes in git that have been announced; the oldest are forgotten."""
 
 
 class Reconciler:
@@ -99,6 +104,7 @@ class Reconciler:
         resync: timedelta = timedelta(minutes=5),
         report: Report = lambda _ref, _status: None,
         messenger: Messenger | None = None,
+        scribe: Scribe | None = None,
         decisions: DecisionLog | None = None,
     ) -> None:
         self._cluster = cluster
@@ -108,6 +114,7 @@ class Reconciler:
         self._resync = resync
         self._report = report
         self._messenger = messenger
+        self._scribe = scribe
         self._decisions = decisions
         self._memories: dict[tuple[str, str], _Memory] = {}
 
@@ -125,6 +132,8 @@ class Reconciler:
         if body is None or body["metadata"].get("deletionTimestamp"):
             # Its children are garbage-collected through their owner references.
             self._memories.pop(key, None)
+            if self._scribe is not None:
+                self._scribe.forget(ref)
             self._report(ref, None)
             return None
         ref = replace(ref, uid=body["metadata"]["uid"])
@@ -163,6 +172,7 @@ class Reconciler:
             readings=await self._measure(due_queries(given)),
             gate_answers=await self._ask(given),
             signatures=await self._probe(given),
+            outcomes=self._scribe.news(ref) if self._scribe is not None else None,
         )
         decision, status = decide(given)
         if self._decisions is not None:
@@ -189,6 +199,9 @@ class Reconciler:
         if wrote:
             memory = replace(memory, wrote_at=given.now)
         self._memories[key] = memory = _hear(ref, status, memory)
+        if self._scribe is not None:
+            # Here and not before: only what is in the status may be done.
+            self._scribe.take(ref, given.spec.gitops, status)
         if changes and not wrote:
             # Nothing has shown yet that what was read is the latest: somebody else may have decided meanwhile.
             current = await self._cluster.get(ref, fresh=True)
@@ -207,6 +220,7 @@ class Reconciler:
             memory = replace(memory, rejection=None)
         self._memories[key] = memory = await self._announce(ref, memory)
         memory = replace(memory, unposted=not await self._tell(given, status))
+        self._memories[key] = memory = await self._announce_outcomes(given, status, memory)
         self._memories[key] = memory
         if (given.rejection is None) != (rejection is None):
             return timedelta(0)  # the next pass puts it into the status
@@ -278,6 +292,25 @@ class Reconciler:
                 log.warning("%s: %s not announced yet: %s", ref, transition.reason, error)
                 break
             memory = replace(memory, unannounced=memory.unannounced[1:])
+        return memory
+
+    async def _announce_outcomes(
+        self, given: RolloutInput, status: ModelDeploymentStatus, memory: _Memory
+    ) -> _Memory:
+        """Post the Events about outcomes in git, each once: its name carries epoch and reason."""
+        for epoch, reason, message, warning, at in announcements(status, given.now):
+            if (epoch, reason) in memory.told_outcomes:
+                continue
+            event = EventRecord(
+                epoch=epoch, reason=reason, message=message, warning=warning, at=at, about=reason
+            )
+            try:
+                await self._cluster.record_event(given.ref, event)
+            except ClusterError as error:
+                log.warning("%s: %s not announced yet: %s", given.ref, reason, error)
+                return replace(memory, unposted=True)
+            told = (*memory.told_outcomes, (epoch, reason))[-MAX_TOLD_OUTCOMES:]
+            memory = replace(memory, told_outcomes=told)
         return memory
 
     async def _act(self, changes: Iterable[Change]) -> str | None:
@@ -385,7 +418,7 @@ def _put_off(given: RolloutInput, status: ModelDeploymentStatus, memory: _Memory
         return timedelta(0)
     if status == before or _facts(status) != _facts(before):
         return timedelta(0)
-    if given.readings or given.signatures or given.gate_answers:
+    if given.readings or given.signatures or given.gate_answers or given.outcomes:
         return timedelta(0)  # what was learned is not asked for again
     return memory.wrote_at + NEWS_INTERVAL - given.now
 

@@ -31,6 +31,7 @@ from canarium_operator.core.naming import (
     MANAGED_BY,
     REVISION_LABEL,
     ObjectRef,
+    event_name,
 )
 from canarium_operator.errors import (
     ConflictError,
@@ -348,7 +349,7 @@ class KubernetesCluster:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{ref.name}.{ref.uid[:8]}.{event.epoch:06d}",
+                "name": event_name(ref, event.epoch, event.about),
                 "namespace": ref.namespace,
             },
             "involvedObject": {

@@ -111,6 +111,12 @@ def answers_name(name: str, side: str) -> str:
     return f"{name}-{side}-ans"
 
 
+def event_name(ref: ObjectRef, epoch: int, about: str = "") -> str:
+    """Name of the Event of a transition, or of something more about it: posting it twice leaves one."""
+    name = f"{ref.name}.{ref.uid[:8]}.{epoch:06d}"
+    return f"{name}.{about.lower()}" if about else name
+
+
 def object_labels(ref: ObjectRef) -> dict[str, str]:
     """Labels of every child; also the selector for all of them."""
     return {

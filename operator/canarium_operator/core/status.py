@@ -21,6 +21,7 @@ from canarium_api.status import (
     Verdict,
 )
 from canarium_operator.core import readiness, versions
+from canarium_operator.core.outcomes.texts import standing
 from canarium_operator.core.rollout import capacity, contract
 from canarium_operator.core.rollout.engine import shortfall_of, stall_of
 from canarium_operator.core.rollout.inputs import Decision, RolloutInput, display, with_status
@@ -162,6 +163,9 @@ def _conditions(
     gates = _gates(status, condition)
     if gates is not None:
         conditions.append(gates)
+    outcome = standing(status.gitops)
+    if outcome is not None:
+        conditions.append(condition(ConditionType.OUTCOME_RECORDED, *outcome))
     if stall is not None:
         conditions.append(condition(ConditionType.STALLED, "True", stall[0], stall[1]))
     elif ready.status == "False":

@@ -278,9 +278,9 @@ class FakeCluster(FakeApiServer):
         return self.signatures.get(revision, SIGNATURE)
 
     async def record_event(self, ref: ObjectRef, event: EventRecord) -> None:
-        """Post an Event, once for each epoch."""
+        """Post an Event, once for each name."""
         await self._enter(call := Call("record_event", "Event", ref.name))
-        name = f"{ref.namespace}/{ref.name}.{ref.uid[:8]}.{event.epoch:06d}"
+        name = f"{ref.namespace}/{naming.event_name(ref, event.epoch, event.about)}"
         if name not in self._posted:
             self._posted.add(name)
             self.events.append((str(ref), event))

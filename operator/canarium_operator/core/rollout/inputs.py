@@ -20,6 +20,7 @@ from canarium_api.status import (
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import Observed
+from canarium_operator.core.outcomes.news import News
 from canarium_operator.core.revision import Revision
 from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.queries import Query, Reading
@@ -61,6 +62,8 @@ class RolloutInput:
     """Values of the command annotations by verb; each new value is one command."""
     gate_answers: Mapping[str, GateAnswer] = field(default_factory=dict)
     """What outside systems said in this pass, by gate."""
+    outcomes: News | None = None
+    """What was learned about outcomes in git since the last pass."""
     problem: str | None = None
     """What is wrong with the spec."""
     rejection: str | None = None
