@@ -70,7 +70,7 @@ verify: $(STAMP) ## fail when generated files are stale
 
 # --- the real things
 
-.PHONY: isolate cluster cluster-down e2e kills lifecycle test ci demo dashboard-images bench bench-soak bench-scale
+.PHONY: isolate cluster cluster-down e2e kills git-kills lifecycle test ci demo dashboard-images bench bench-soak bench-scale
 isolate: $(STAMP) ## install operator and runtime alone: neither may bring the other's libraries
 	$(BIN)/python tests/isolation.py
 cluster: system ## bring the test cluster up and load both images; CLUSTER=name
@@ -87,6 +87,8 @@ e2e: cluster ## contract and end-to-end tests on the test cluster; ARGS='-k prom
 	status=$$?; $(BIN)/python -m canarium_devcluster down --name $(CLUSTER); exit $$status
 kills: ## end the operator 200 times at random moments of real rollouts; log and figures in build/kills
 	@KILLS=$${KILLS:-200} $(MAKE) e2e ARGS='-k survive_kills'
+git-kills: $(STAMP) ## end the operator 200 times around the write into git: one commit for each outcome
+	@GIT_KILLS=$${KILLS:-200} $(BIN)/pytest -q -s tests/integration/git/test_kills.py
 lifecycle: system ## tests of the embedded cluster itself: two at once, kill -9, nothing left behind
 	$(BIN)/pytest -v -m cluster tests/devcluster
 test: system unit sim e2e lifecycle ## everything: quick tests, simulation, real cluster

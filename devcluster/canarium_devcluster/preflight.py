@@ -30,6 +30,7 @@ _TO_TEST = {
     "redis-server": "redis-server",
     "postgres": "postgresql",
     "chromium-headless-shell": "chromium-headless-shell",
+    "sshd": "openssh-server",
 }
 _HEADERS = {"libseccomp": "libseccomp-dev"}  # pkg-config name -> package
 _INSTALL = ["apt-get", "install", "-y", "--no-install-recommends"]

@@ -78,13 +78,22 @@ class Scribe:
         forge: Forge,
         wake: Callable[[ObjectRef], None],
         *,
-        first_retry_seconds: float = FIRST_RETRY_SECONDS,
+        retry_seconds: tuple[float, float] = (FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS),
     ) -> None:
+        """Prepare.
+
+        Args:
+            cluster: for Secrets.
+            git: writes.
+            forge: marks commits and opens requests.
+            wake: called when something was learned about an object.
+            retry_seconds: wait after the first failure, and the longest one.
+        """
         self._cluster = cluster
         self._git = git
         self._forge = forge
         self._wake = wake
-        self._first_retry = first_retry_seconds
+        self._retry = retry_seconds
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
         self._desks: dict[tuple[str, str], _Desk] = {}
 
@@ -130,7 +139,7 @@ class Scribe:
 
     async def _work(self, desk: _Desk) -> None:
         """Try until nothing is left."""
-        pause = self._first_retry
+        pause, longest = self._retry
         try:
             while desk.left() or desk.unmarked:
                 desk.changed.clear()
@@ -139,7 +148,7 @@ class Scribe:
                 if not failed:
                     continue
                 news = await _changed_within(desk, pause)
-                pause = self._first_retry if news else min(pause * 2, LAST_RETRY_SECONDS)
+                pause = self._retry[0] if news else min(pause * 2, longest)
         except Exception:
             # A defect of ours must not end silently; the next pass with something due starts over.
             log.exception("%s: outcomes are not written: unexpected error", desk.ref)

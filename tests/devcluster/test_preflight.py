@@ -134,15 +134,17 @@ def test_the_wanted_go_version_comes_from_go_mod(tmp_path: Path) -> None:
 
 
 def test_services_of_tests_are_no_condition_of_a_cluster() -> None:
-    """Redis, PostgreSQL and a browser are installed with the rest where that is asked for; no cluster misses them."""
+    """Redis, PostgreSQL, sshd and a browser are installed with the rest where that is asked for, and no cluster
+    misses them.
+    """
 
     def has_tool(name: str) -> bool:
-        return name not in {"redis-server", "postgres", "chromium-headless-shell"}
+        return name not in {"redis-server", "postgres", "chromium-headless-shell", "sshd"}
 
     assert problems(has_tool=has_tool) == []
     probes = dataclasses.replace(GOOD, has_tool=has_tool)
     missing = preflight.missing_packages(probes, must_build=True, for_tests=True)
-    assert missing == ["chromium-headless-shell", "postgresql", "redis-server"]
+    assert missing == ["chromium-headless-shell", "openssh-server", "postgresql", "redis-server"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def decide(given: RolloutInput) -> tuple[Decision, ModelDeploymentStatus]:
     """
     given = with_status(given, learned(given))
     decision = advance(given)
-    decision = replace(decision, status=noted(given, decision.status))
+    decision = noted(given, decision)
     if decision.status.epoch == given.status.epoch:
         return decision, present(given, decision)
     # What was measured belongs to the state before the transition.

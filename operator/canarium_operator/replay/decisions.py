@@ -20,6 +20,7 @@ from canarium_operator.core.deciding import decide
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.observation import GatewayClass
+from canarium_operator.core.outcomes.news import news_from_json, news_to_json
 from canarium_operator.core.rollout.answers import GateAnswer
 from canarium_operator.core.rollout.checks import due_queries
 from canarium_operator.core.rollout.inputs import ProbeFailure, RolloutInput, SignatureAnswer
@@ -67,6 +68,7 @@ def entry_of(
             else answer.to_manifest()
             for name, answer in given.signatures.items()
         },
+        "outcomes": news_to_json(given.outcomes),
         "decided": decided.to_manifest(),
     }
 
@@ -175,6 +177,7 @@ def _decide(entry: Mapping[str, Any]) -> ModelDeploymentStatus:
         readings=readings,
         gate_answers={name: GateAnswer(**answer) for name, answer in entry["gates"].items()},
         signatures={name: _signature(raw) for name, raw in entry["signatures"].items()},
+        outcomes=news_from_json(entry.get("outcomes")),
     )
     return decide(given)[1]
 

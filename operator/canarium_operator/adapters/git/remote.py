@@ -141,19 +141,25 @@ class Remote:
             raise RemoteError("GitAccessDenied", msg) from error
         except HangupException as error:
             said = b" ".join(error.stderr_lines or []).decode("utf-8", "replace")
-            denied = "denied" in said or "not found" in said or "does not" in said
             msg = f"{host} ended the connection{': ' + said[:300] if said else ''}"
-            raise RemoteError("GitAccessDenied" if denied else "GitUnreachable", msg) from error
+            raise RemoteError(_reason(said), msg) from error
         except (GitProtocolError, SendPackError) as error:
             words = str(error) or type(error).__name__
             if "resp 403" in words:
                 msg = f"{host} does not allow it (403): the user needs the right to read and push"
                 raise RemoteError("GitAccessDenied", msg) from error
-            msg = f"{host} cannot be reached: {_short(error)}"
-            raise RemoteError("GitUnreachable", msg) from error
+            reason = _reason(words)
+            verb = "cannot be reached" if reason == "GitUnreachable" else "refuses"
+            raise RemoteError(reason, f"{host} {verb}: {_short(error)}") from error
         except (urllib3.exceptions.HTTPError, OSError, EOFError) as error:
             msg = f"{host} cannot be reached: {_short(error)}"
             raise RemoteError("GitUnreachable", msg) from error
+
+
+def _reason(said: str) -> str:
+    """Tell lost access from a lost connection by what a server says before it hangs up."""
+    words = ("denied", "not found", "could not be found", "does not appear", "not allowed")
+    return "GitAccessDenied" if any(word in said.lower() for word in words) else "GitUnreachable"
 
 
 def _connect(url: str, access: GitAccess) -> tuple[GitClient, str]:

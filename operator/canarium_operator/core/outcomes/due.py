@@ -4,6 +4,7 @@ So an operator that dies at any moment after it leaves an outcome that is due, a
 been written already: whoever writes looks for it first (`jobs.TRAILER`).
 """
 
+from dataclasses import replace
 from typing import Final
 
 from canarium_api.gitops import EvidenceRow, Lineage, WriteMode
@@ -19,7 +20,7 @@ from canarium_api.status import Check, ModelDeploymentStatus, RevisionStatus
 from canarium_operator.core.outcomes.edits import edits_between
 from canarium_operator.core.outcomes.news import Failed, Settled
 from canarium_operator.core.revision import Revision
-from canarium_operator.core.rollout.inputs import RolloutInput
+from canarium_operator.core.rollout.inputs import Decision, RolloutInput
 
 PROMOTED: Final = "Promoted"
 DEPLOYED: Final = "Deployed"
@@ -67,22 +68,23 @@ def _written(outcome: DueOutcome, settled: Settled, given: RolloutInput) -> Writ
     )
 
 
-def noted(given: RolloutInput, after: ModelDeploymentStatus) -> ModelDeploymentStatus:
+def noted(given: RolloutInput, decision: Decision) -> Decision:
     """Note the outcome that a transition ended with, if it is one that git shall hear of.
 
     Args:
         given: before the transition; its status has what was learned.
-        after: the status with the transition.
+        decision: with the transition.
     """
+    after = decision.status
     spec, transition = given.spec.gitops, after.last_transition
     if spec is None or transition is None or after.epoch == given.status.epoch:
-        return after
+        return decision
     if not after.history or after.history[-1:] == given.status.history[-1:]:
-        return after
+        return decision
     ended = after.history[-1].outcome
     mode = spec.on_rollback if ended == ROLLED_BACK else spec.on_promotion
     if ended not in (PROMOTED, DEPLOYED, ROLLED_BACK) or mode is WriteMode.NOTHING:
-        return after
+        return decision
     before = after.gitops or GitOpsStatus()
     who, other = _parties(given, after, ended)
     model = _revision(given, who.revision)
@@ -96,13 +98,13 @@ def noted(given: RolloutInput, after: ModelDeploymentStatus) -> ModelDeploymentS
         uri=model.model.uri if model is not None else "",
         version=model.model.version if model is not None else None,
         other=_lineage(other) if other is not None else None,
-        evidence=_evidence(given),
+        evidence=[_row(check) for check in decision.evidence],
         edits=_edits(given, who, other) if ended == ROLLED_BACK else [],
     )
     due = [*before.due, outcome]
     lost = max(0, len(due) - MAX_DUE)
     changes = {"due": due[lost:], "given_up": before.given_up + lost}
-    return _with(after, before.model_copy(update=changes))
+    return replace(decision, status=_with(after, before.model_copy(update=changes)))
 
 
 def _parties(
@@ -131,11 +133,6 @@ def _revision(given: RolloutInput, name: str) -> Revision | None:
 
 def _lineage(who: RevisionStatus) -> Lineage:
     return Lineage(revision=who.revision, version=who.model_version, sha256=who.digest)
-
-
-def _evidence(given: RolloutInput) -> list[EvidenceRow]:
-    rollout = given.status.rollout
-    return [_row(check) for check in (rollout.checks if rollout is not None else [])]
 
 
 def _row(check: Check) -> EvidenceRow:

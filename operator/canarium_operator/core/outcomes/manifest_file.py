@@ -12,6 +12,7 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, SingleQuotedScalarString
 
 from canarium_api.duration import parse_duration
 from canarium_api.quantity import parse_quantity
@@ -19,6 +20,7 @@ from canarium_operator.core.outcomes.jobs import GitEdit
 
 KIND: Final = "ModelDeployment"
 _MISSING: Final = object()
+_QUOTED: Final = (DoubleQuotedScalarString, SingleQuotedScalarString)
 
 
 class UnusableFileError(ValueError):
@@ -124,8 +126,8 @@ class ManifestFile:
             return
         present = parents[-1].get(key)
         wanted = _commented(json.loads(edit.after))
-        if isinstance(wanted, str) and hasattr(present, "yaml_set_anchor"):
-            wanted = type(present)(wanted)  # the same quotes as before
+        if isinstance(wanted, str) and isinstance(present, _QUOTED):
+            wanted = type(present)(wanted)
         parents[-1][key] = wanted
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import yaml
@@ -80,7 +81,13 @@ def _record(job: GitJob, read: Read) -> Composition:
         "spec": job.content,
     }
     body = yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
-    return Composition(files={job.record: (_HEADER % job.record + body).encode()})
+    return Composition(files={job.record: (_HEADER % _from_manifest(job) + body).encode()})
+
+
+def _from_manifest(job: GitJob) -> str:
+    """Write the record's path as a kustomization beside the manifest would."""
+    record, folder = PurePosixPath(job.record), PurePosixPath(job.manifest).parent
+    return str(record.relative_to(folder) if record.is_relative_to(folder) else record)
 
 
 def _name_for(job: GitJob, read: Read) -> str:

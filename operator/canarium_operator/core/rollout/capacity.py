@@ -19,7 +19,7 @@ are half idle) is covered by stable's autoscaler alone, after an abort.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Literal
 
@@ -259,12 +259,7 @@ def with_reserve(given: RolloutInput, decision: Decision) -> Decision:
         return decision
     reserve = Reserve(replicas=rollout.reserved_replicas, until=given.now + KEPT_FOR)
     status = decision.status.model_copy(update={"reserve": reserve})
-    return Decision(
-        status=status,
-        requeue_after=decision.requeue_after,
-        blocked_on=decision.blocked_on,
-        waiting=decision.waiting,
-    )
+    return replace(decision, status=status)
 
 
 def without_old_reserve(given: RolloutInput) -> RolloutInput:

@@ -1,5 +1,6 @@
 """How a rollout ends: promoted, taken back, withdrawn; and how what lost its traffic drains."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from canarium_api.conditions import Reason
@@ -40,7 +41,7 @@ def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus)
         passed = f"took over without steps in {took}{_promoter(given, canary, rollout)}"
     message = f"{display(canary)} {passed} and replaces {display(stable)}{_result(rollout)}"
     kept = given.spec.rollout.blue_green.keep_for if given.spec.rollout.blue_green else None
-    return transition(
+    ended = transition(
         given,
         Reason.PROMOTED,
         message,
@@ -51,6 +52,7 @@ def promote(given: RolloutInput, canary: RevisionStatus, rollout: RolloutStatus)
         retiring=retire(given, stable.revision, Reason.PROMOTED, kept),
         history=with_history(given, "Promoted", message, canary),
     )
+    return replace(ended, evidence=tuple(rollout.checks))
 
 
 def _result(rollout: RolloutStatus) -> str:
@@ -92,7 +94,7 @@ def roll_back(given: RolloutInput, reason: Reason, evidence: str) -> Decision:
     message = f"{display(canary)} taken back at step {rollout.step}/{rollout.steps} ({rollout.weight}%): {evidence}"
     if reason is Reason.ABORTED_BY_USER:
         message += _result(rollout)
-    return transition(
+    ended = transition(
         given,
         reason,
         message,
@@ -104,6 +106,7 @@ def roll_back(given: RolloutInput, reason: Reason, evidence: str) -> Decision:
         failed_revisions=[*known, failure][-MAX_FAILED_REVISIONS:],
         history=with_history(given, "RolledBack", message, canary),
     )
+    return replace(ended, evidence=tuple(rollout.checks))
 
 
 def withdraw(given: RolloutInput) -> Decision | None:

@@ -9,6 +9,7 @@ from canarium_api.conditions import Reason
 from canarium_api.status import (
     MAX_FAILED_REVISIONS,
     MAX_HISTORY,
+    Check,
     HistoryEntry,
     ModelDeploymentStatus,
     RetiringRevision,
@@ -80,6 +81,8 @@ class Decision:
     """The one thing that is waited for."""
     waiting: str = ""
     """The same in words, with its end."""
+    evidence: tuple[Check, ...] = ()
+    """Checks that the end of a rollout rests on, as they stood."""
 
 
 def canary_is_wanted(given: RolloutInput) -> bool:
