@@ -13,7 +13,13 @@ ROOT = Path(__file__).parents[1]
 PARTS = {
     "operator": (
         "operator",
-        ["canarium_api", "canarium_operator.__main__"],
+        [
+            "canarium_api",
+            "canarium_operator.__main__",
+            "canarium_operator.adapters.forges",
+            "canarium_operator.adapters.git.child",
+            "canarium_operator.adapters.git.signing",
+        ],
         ["torch", "onnxruntime", "numpy", "fastapi", "sklearn"],
     ),
     "runtime": (

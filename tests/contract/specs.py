@@ -72,6 +72,33 @@ REFUSED: Final[list[tuple[str, dict[str, Any]]]] = [
     ),
     ("lower the one or raise the other", {"autoscaling": {"minReplicas": 30}}),
     ("set cpu or memory above 0", {"autoscaling": {"cpu": 0, "memory": 0}}),
+    ("name the file that holds this", {"gitops": {"url": "https://git.example.com/m.git"}}),
+    (
+        "keys identity and known_hosts",
+        {"gitops": {"url": "ssh://git@git.example.com/m.git", "onRollback": "Nothing"}},
+    ),
+    (
+        "it tells which commit is meant",
+        {
+            "gitops": {
+                "url": "https://git.example.com/m.git",
+                "onRollback": "Nothing",
+                "forge": {
+                    "kind": "GitHub",
+                    "project": "ml/models",
+                    "secret": "forge",
+                    "commitStatuses": True,
+                },
+            }
+        },
+    ),
+    (
+        "and rollout.fixed has none",
+        {
+            "gitops": {"url": "https://git.example.com/m.git", "manifest": "fraud.yaml"},
+            **versions(("main", 50), ("other", 50)),
+        },
+    ),
     ("reorder the steps", steps(5, 5)),
     ("reorder the steps", steps(*range(1, 20), 1)),
     ("unless the name is built in", metrics({"name": "fairness", "min": 1})),

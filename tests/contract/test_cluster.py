@@ -398,6 +398,19 @@ async def test_an_event_is_posted_once_for_each_epoch(world: World) -> None:
     assert sorted(await world.events(ref)) == [("Promoted", "number 1"), ("Promoted", "number 2")]
 
 
+async def test_what_more_there_is_to_tell_of_an_epoch_has_events_of_its_own(world: World) -> None:
+    """Once for each thing that is told."""
+    ref = await world.put(object_of(world))
+    now = datetime.now(UTC)
+    for about in ("", "GitRefused", "OutcomeRecorded", "GitRefused"):
+        record = EventRecord(
+            epoch=1, reason=about or "Promoted", message="m", warning=False, at=now, about=about
+        )
+        await world.cluster.record_event(ref, record)
+    told = [reason for reason, _ in sorted(await world.events(ref))]
+    assert told == ["GitRefused", "OutcomeRecorded", "Promoted"]
+
+
 async def test_pods_are_made_and_listed(world: World) -> None:
     """The Deployment's pods pass restricted pod security and carry the labels that the operator counts them by."""
     ref = await world.put(object_of(world))

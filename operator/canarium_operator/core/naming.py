@@ -113,8 +113,8 @@ def answers_name(name: str, side: str) -> str:
 
 def event_name(ref: ObjectRef, epoch: int, about: str = "") -> str:
     """Name of the Event of a transition, or of something more about it: posting it twice leaves one."""
-    name = f"{ref.name}.{ref.uid[:8]}.{epoch:06d}"
-    return f"{name}.{about.lower()}" if about else name
+    parts = [ref.name, ref.uid[:8], *([about.lower()] if about else []), f"{epoch:06d}"]
+    return ".".join(parts)
 
 
 def object_labels(ref: ObjectRef) -> dict[str, str]:
