@@ -25,8 +25,8 @@ from canarium_operator.ports import Cluster, CommitState, Forge, ForgeAccess, Gi
 
 log = logging.getLogger(__name__)
 
-MAX_AT_ONCE: Final = 4
-"""Objects whose outcomes are written at the same moment."""
+MAX_AT_ONCE: Final = 2
+"""Objects whose outcomes are written at the same moment: each is a process with memory of its own."""
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 600.0
 """Between two tries; the wait doubles from the first to the last. There is no end to tries: the status keeps what is

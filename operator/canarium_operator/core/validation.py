@@ -14,6 +14,7 @@ from canarium_api.security_config import OpenPath
 from canarium_api.v1alpha1 import ModelDeploymentSpec, ResourcesSpec
 from canarium_operator.core import ratio
 from canarium_operator.core.cache_validation import validate_cache
+from canarium_operator.core.outcomes.validation import validate_gitops
 from canarium_operator.core.problems import Problem
 from canarium_operator.core.revision import revision_of
 from canarium_operator.core.rollout.validation import validate_rollout
@@ -71,6 +72,7 @@ def validate(spec: ModelDeploymentSpec, name: str | None = None) -> list[Problem
         *_versions(spec),
         *_golden(spec),
         *validate_rollout(spec.rollout),
+        *validate_gitops(spec),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from canarium_operator.adapters.git.writing import write
 from canarium_operator.core.outcomes.jobs import GitAnswer, from_json
 
-MAX_MEMORY_BYTES: Final = 512 * 1024 * 1024
+MAX_MEMORY_BYTES: Final = 256 * 1024 * 1024
 """Of data: a repository whose newest commits are huge ends this process, not the operator."""
 
 

@@ -27,7 +27,7 @@ from dulwich.repo import MemoryRepo
 from canarium_operator.adapters.git.problems import MovedError, RemoteError
 from canarium_operator.core.outcomes.jobs import GitAccess
 
-MAX_PACK_BYTES: Final = 64 * 1024 * 1024
+MAX_PACK_BYTES: Final = 32 * 1024 * 1024
 """Most that is fetched of a repository: the newest commits with their files."""
 SILENCE_SECONDS: Final = 30.0
 """Longest silence of a server on an open connection, and longest wait for one."""

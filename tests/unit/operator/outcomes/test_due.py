@@ -9,6 +9,7 @@ import pytest
 from canarium_api.conditions import Reason
 from canarium_api.gitops_status import MAX_DUE, MAX_WRITTEN, SourceCommit
 from canarium_api.status import ModelDeploymentStatus
+from canarium_operator.core import validation
 from canarium_operator.core.deciding import decide
 from canarium_operator.core.outcomes.news import (
     Answer,
@@ -322,3 +323,48 @@ def test_news_travels_through_the_log_of_decisions() -> None:
     )
     assert news == news_from_json(json.loads(json.dumps(news_to_json(news))))
     assert news_from_json(news_to_json(None)) is None
+
+
+@pytest.mark.parametrize(
+    ("gitops", "rollout", "fields"),
+    [
+        (GITOPS, {}, []),
+        ({"url": GITOPS["url"]}, {}, ["spec.gitops.manifest"]),
+        ({"url": GITOPS["url"], "onRollback": "Nothing"}, {}, []),
+        ({**GITOPS, "url": "ssh://git@h/p"}, {}, ["spec.gitops.secret"]),
+        (
+            GITOPS,
+            {"fixed": {"versions": [{"name": "a", "weight": 9, "model": {"uri": "https://m/9"}}]}},
+            ["spec.gitops"],
+        ),
+    ],
+)
+def test_contradictions_are_named(
+    gitops: dict[str, Any], rollout: dict[str, Any], fields: list[str]
+) -> None:
+    """As the CRD's rules do, where there is no API server."""
+    changes = {"rollout": rollout} if rollout else {}
+    spec = make_spec("1", gitops=gitops, **changes)
+    found = [p.field for p in validation.validate(spec) if "gitops" in p.field]
+    assert fields == found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": "https://user:pass@h/p"},
+        {"url": "http://h/p"},
+        {"url": "file:///srv/models.git"},
+        {"manifest": "../fraud.yaml"},
+        {"manifest": "/etc/fraud.yaml"},
+        {"manifest": ".git/config.yaml"},
+        {"branch": "-x"},
+        {"forge": {"kind": "GitHub", "project": "../..", "secret": "s"}},
+    ],
+)
+def test_what_a_spec_may_not_name_is_refused(changes: dict[str, Any]) -> None:
+    """Passwords in URLs, plain http, paths that lead out of the repository, words that read as options."""
+    raw = make_spec().to_manifest() | {"gitops": {**GITOPS, **changes}}
+    found = validation.parse_spec(raw)
+    assert isinstance(found, list)
+    assert found[0].field.startswith("spec.gitops")
