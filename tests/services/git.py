@@ -151,6 +151,9 @@ class _Backend(BaseHTTPRequestHandler):
     def _serve(self, body: bytes) -> None:
         path, _, query = self.path.partition("?")
         self.server_of.requests.append(self.path)
+        if path.startswith("/renamed.git/"):
+            self._answer(301, [("Location", self.path.replace("renamed", "models", 1))], b"")
+            return
         wanted = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         if self.headers.get("Authorization") != f"Basic {wanted}":
             self._answer(401, [("WWW-Authenticate", 'Basic realm="git"')], b"who are you?")

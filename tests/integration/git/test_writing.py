@@ -202,6 +202,15 @@ def test_https_with_a_password_and_an_authority(repository: Repository, https: H
     assert write(replace(job, outcome="x/y/z/1", work_branch=WORK), https_access(https)).nothing
 
 
+def test_a_repository_that_was_renamed_is_followed(
+    repository: Repository, https: HttpsServer
+) -> None:
+    """The server redirects to its new name."""
+    url = https.url(repository).replace("models.git", "renamed.git")
+    answer = write(revert(url), https_access(https))
+    assert repository.git("rev-parse", "main") == commit_of(answer)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "words"),
     [

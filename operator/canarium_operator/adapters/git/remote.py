@@ -200,7 +200,8 @@ def _pool(url: str, access: GitAccess) -> urllib3.PoolManager | urllib3.ProxyMan
         context.load_default_certs()
     options: dict[str, Any] = {
         "ssl_context": context,
-        "retries": urllib3.Retry(total=0, redirect=3, raise_on_redirect=True),
+        # Tries are counted elsewhere; a repository that was renamed is followed, without credentials to other hosts.
+        "retries": urllib3.Retry(total=3, redirect=3, connect=0, read=0, status=0, other=0),
         "headers": {"User-Agent": _USER_AGENT},
     }
     host = urlsplit(url).hostname or ""
