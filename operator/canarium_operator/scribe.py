@@ -7,20 +7,21 @@ what is due in the status again, and what was written in git.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from canarium_api.conditions import Reason
-from canarium_api.gitops import ForgeKind, ForgeSpec, GitOpsSpec
+from canarium_api.gitops import GitOpsSpec
 from canarium_api.gitops_status import DueOutcome, GitOpsStatus, SourceCommit
 from canarium_api.status import ModelDeploymentStatus
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.outcomes.due import ROLLED_BACK
-from canarium_operator.core.outcomes.jobs import GitAccess, GitAnswer
+from canarium_operator.core.outcomes.jobs import GitAnswer
 from canarium_operator.core.outcomes.news import Answer, Failed, News, Settled
 from canarium_operator.core.outcomes.texts import body, make_job, subject
-from canarium_operator.errors import ClusterError, ForbiddenError, ForgeError
+from canarium_operator.credentials import Credentials, SecretError
+from canarium_operator.errors import ClusterError, ForgeError
 from canarium_operator.ports import Cluster, CommitState, Forge, ForgeAccess, GitWriter
 
 log = logging.getLogger(__name__)
@@ -31,14 +32,6 @@ FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 600.0
 """Between two tries; the wait doubles from the first to the last. There is no end to tries: the status keeps what is
 due, with a bound."""
-_APIS: Final = {
-    ForgeKind.GITHUB: "https://api.github.com",
-    ForgeKind.GITLAB: "https://gitlab.com/api/v4",
-}
-
-
-class _SecretError(Exception):
-    """A Secret cannot be used."""
 
 
 @dataclass
@@ -89,7 +82,7 @@ class Scribe:
             wake: called when something was learned about an object.
             retry_seconds: wait after the first failure, and the longest one.
         """
-        self._cluster = cluster
+        self._credentials = Credentials(cluster)
         self._git = git
         self._forge = forge
         self._wake = wake
@@ -178,8 +171,8 @@ class Scribe:
         """Write one outcome, and tell the forge."""
         ref, spec, forge = desk.ref, desk.spec, desk.spec.forge
         try:
-            access = await self._access(ref, spec)
-            api = await self._api(ref, forge) if forge is not None else None
+            access = await self._credentials.git(ref, spec)
+            api = await self._credentials.forge(ref, forge) if forge is not None else None
             commit = await self._source(desk, outcome.who.revision, api)
             job = make_job(ref, spec, outcome, commit)
             answer = await self._git.write(job, access)
@@ -200,7 +193,7 @@ class Scribe:
                     bad = outcome.outcome == ROLLED_BACK
                     state = CommitState.FAILURE if bad else CommitState.SUCCESS
                     await self._forge.mark(api, commit, _context(ref), state, outcome.message)
-        except _SecretError as error:
+        except SecretError as error:
             return Failed(reason=Reason.GIT_SECRET_UNUSABLE, message=str(error))
         except ClusterError as error:
             return Failed(reason=Reason.GIT_SECRET_UNUSABLE, message=str(error))
@@ -224,61 +217,17 @@ class Scribe:
         if spec.forge is None or revision is None or not spec.manifest:
             return True
         try:
-            api = await self._api(desk.ref, spec.forge)
+            api = await self._credentials.forge(desk.ref, spec.forge)
             commit = await self._forge.commit_of(api, spec.branch, spec.manifest)
             if commit is not None:
                 words = "the rollout has begun"
                 await self._forge.mark(api, commit, _context(desk.ref), CommitState.PENDING, words)
-        except (_SecretError, ClusterError, ForgeError) as error:
+        except (SecretError, ClusterError, ForgeError) as error:
             log.warning("%s: the commit of its canary is not marked yet: %s", desk.ref, error)
             return False
         desk.found = SourceCommit(revision=revision, commit=commit or "")
         self._wake(desk.ref)
         return True
-
-    async def _access(self, ref: ObjectRef, spec: GitOpsSpec) -> GitAccess:
-        access = GitAccess()
-        if spec.secret is not None:
-            keys = await self._secret(ref, spec.secret)
-            needed = ("identity", "known_hosts") if spec.url.startswith("ssh:") else ()
-            _require(spec.secret, keys, needed)
-            access = GitAccess(
-                username=keys.get("username", "").strip(),
-                password=keys.get("password", "").strip(),
-                authority=keys.get("ca.crt", ""),
-                identity=keys.get("identity", ""),
-                known_hosts=keys.get("known_hosts", ""),
-            )
-        if spec.signing is not None:
-            keys = await self._secret(ref, spec.signing.secret)
-            _require(spec.signing.secret, keys, ("identity",))
-            access = replace(
-                access,
-                signing_key=keys["identity"],
-                signing_password=keys.get("password", "").strip(),
-            )
-        return access
-
-    async def _api(self, ref: ObjectRef, forge: ForgeSpec) -> ForgeAccess:
-        keys = await self._secret(ref, forge.secret)
-        _require(forge.secret, keys, ("token",))
-        return ForgeAccess(
-            kind=forge.kind,
-            url=(forge.url or _APIS[forge.kind]).rstrip("/"),
-            project=forge.project,
-            token=keys["token"].strip(),
-        )
-
-    async def _secret(self, ref: ObjectRef, name: str) -> Mapping[str, str]:
-        try:
-            found = await self._cluster.secret(ref.namespace, name)
-        except ForbiddenError as error:
-            msg = f"the operator may not read the Secret {name}: grant it, see manifests/read-git-secrets.yaml"
-            raise _SecretError(msg) from error
-        if found is None:
-            msg = f"Secret {name} does not exist in namespace {ref.namespace}: create it"
-            raise _SecretError(msg)
-        return found
 
 
 def _catch_up(
@@ -323,13 +272,6 @@ def _settled(answer: GitAnswer, title: str, link: str) -> Settled:
 
 def _context(ref: ObjectRef) -> str:
     return f"canarium/{ref.namespace}/{ref.name}"
-
-
-def _require(name: str, keys: Mapping[str, str], needed: tuple[str, ...]) -> None:
-    for key in needed:
-        if not keys.get(key, "").strip():
-            msg = f"Secret {name} has no key '{key}': add it"
-            raise _SecretError(msg)
 
 
 async def _changed_within(desk: _Desk, seconds: float) -> bool:
