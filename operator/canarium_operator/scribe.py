@@ -205,7 +205,7 @@ class Scribe:
         """Give the commit that asked for a revision, where that is known or can be asked."""
         for known in (desk.found, desk.source):
             if known is not None and known.revision == revision:
-                return known.commit
+                return known.commit or None  # empty: there was none to be found
         spec = desk.spec
         if api is None or spec.forge is None or not spec.forge.commit_statuses or not spec.manifest:
             return None

@@ -270,6 +270,15 @@ async def test_the_forge_hears_of_start_and_end(bench: Bench) -> None:
     assert bench.forge.tokens == {"t0ken"}
 
 
+async def test_a_forge_that_knows_no_commit_marks_none(bench: Bench) -> None:
+    """Nobody but the operator has changed the manifest there, or it has another path: the outcome is written."""
+    bench.forge.newest = None
+    await bench.fail(forge=FORGE, onRollback="PullRequest")
+    await bench.until(lambda: bench.standing == "True/OutcomeRecorded")
+    assert bench.forge.marks == []
+    assert len(bench.outcomes) == 1
+
+
 async def test_a_forge_that_fails_is_said_and_leads_to_no_second_commit(bench: Bench) -> None:
     """The commit is there; the request is tried again until it is there, too."""
     bench.forge.trouble = ForgeError("api.github.com answered 403")
