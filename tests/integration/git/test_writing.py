@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.integration.git.worlds import (
     MANIFEST,
     RECORD_FILE,
@@ -66,7 +67,9 @@ def test_a_promotion_is_recorded_beside_the_manifest(repository: Repository) -> 
     """A later one replaces it, an earlier one and a first deployment do not, and neither does the same revision."""
     url = repository.url
     commit_of(write(record(url, 9, "aaaa", "2026-01-05", only_first=True), GitAccess()))
-    assert "version: '3'" in (repository.file(RECORD_FILE) or "")
+    written = yaml.safe_load(repository.file(RECORD_FILE) or "")
+    assert written["spec"]["rollout"]["lastGood"]["version"] == "3"
+    assert written["metadata"] == {"name": "fraud", "namespace": "ml"}
     for job, words in (
         (record(url, 10, "bbbb", "2026-01-04"), "has a later promotion"),
         (record(url, 11, "aaaa", "2026-01-06"), "names aaaa already"),

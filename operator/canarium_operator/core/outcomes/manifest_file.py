@@ -62,8 +62,13 @@ class ManifestFile:
             msg = f"has {len(found)} {KIND}s, and none named {name}"
             raise UnusableFileError(msg)
         self._document = (named or found)[0]
-        self.name = _name(self._document) or name
-        """As the file has it: a patch must use the same."""
+        given = self._document.get("metadata")
+        namespace = given.get("namespace") if isinstance(given, dict) else None
+        self.metadata = {"name": _name(self._document) or name}
+        """Name, and namespace if there is one, as the file has them: a patch must use the same."""
+        if isinstance(namespace, str):
+            self.metadata["namespace"] = str(namespace)
+        self.metadata["name"] = str(self.metadata["name"])
 
     def change(self, edits: Sequence[GitEdit]) -> bool:
         """Put values back.

@@ -77,7 +77,7 @@ def _record(job: GitJob, read: Read) -> Composition:
     document = {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": {"name": _name_for(job, read)},
+        "metadata": _metadata_for(job, read),
         "spec": job.content,
     }
     body = yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
@@ -90,13 +90,15 @@ def _from_manifest(job: GitJob) -> str:
     return str(record.relative_to(folder) if record.is_relative_to(folder) else record)
 
 
-def _name_for(job: GitJob, read: Read) -> str:
-    """Name the object as the manifest does: kustomize may give it another name later."""
+def _metadata_for(job: GitJob, read: Read) -> dict[str, str]:
+    """Name the object as the manifest does, with its namespace where it has one: kustomize finds the target of a patch
+    by both, and may give it others later.
+    """
     text = _text(read(job.manifest)) if job.manifest else None
     try:
-        return ManifestFile(text, job.name).name if text is not None else job.name
+        return ManifestFile(text, job.name).metadata if text is not None else {"name": job.name}
     except UnusableFileError:
-        return job.name
+        return {"name": job.name}
 
 
 def _known(document: Any) -> dict[str, Any]:

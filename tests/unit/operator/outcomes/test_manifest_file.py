@@ -153,8 +153,10 @@ def test_a_field_that_another_file_sets_is_said() -> None:
 
 
 def test_the_only_object_counts_whatever_its_name() -> None:
-    """Kustomize may rename it; a record uses the name that the file has."""
-    assert ManifestFile(TEXT, "production-fraud").name == "fraud"
+    """Kustomize may rename it; a record uses the name that the file has, and its namespace."""
+    assert ManifestFile(TEXT, "production-fraud").metadata == {"name": "fraud"}
+    placed = TEXT.replace("  name: fraud", '  namespace: "ml"\n  name: fraud')
+    assert ManifestFile(placed, "fraud").metadata == {"name": "fraud", "namespace": "ml"}
 
 
 KEYS = st.sampled_from(("uri", "version", "sha256", "serving", "x.y/z"))
