@@ -14,8 +14,8 @@ from canarium_api.analysis import AnalysisSpec
 from canarium_api.base import ApiModel, rules
 from canarium_api.duration import Duration
 from canarium_api.fixed import FixedSpec
-from canarium_api.golden import GoldenSpec
 from canarium_api.gitops import ReleaseRecord
+from canarium_api.golden import GoldenSpec
 from canarium_api.matching import HeaderMatch
 from canarium_api.patterns import VERSION_PATTERN
 from canarium_api.pinned import PinnedModel, digest_with_http
