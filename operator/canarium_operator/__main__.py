@@ -28,6 +28,7 @@ from canarium_operator.adapters.kubernetes_watch import ChildCache
 from canarium_operator.adapters.object_memory import ObjectMemory
 from canarium_operator.adapters.prometheus import PrometheusMetrics
 from canarium_operator.adapters.webhooks import HttpWebhooks
+from canarium_operator.copies import MemoryCopies
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.errors import ClusterError
 from canarium_operator.messenger import Messenger
@@ -77,6 +78,7 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
         clock = SystemClock()
         scribe = Scribe(cluster, GitProcess(), HttpForge(), lambda ref: workers.wake(ref))
         stack.push_async_callback(scribe.close)
+        copies = MemoryCopies(cluster, clock, settings.memory_namespace)
         reconciler = Reconciler(
             cluster,
             metrics,
@@ -87,6 +89,7 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
             messenger=Messenger(cluster, HttpWebhooks()),
             scribe=scribe,
             decisions=DecisionLog(Path(settings.decision_log)) if settings.decision_log else None,
+            copies=copies,
         )
 
         async def reconcile(ref: ObjectRef) -> timedelta | None:
@@ -100,10 +103,12 @@ async def run(settings: OperatorSettings, kubeconfig: str | None) -> None:
         log.info("watching %s", ", ".join(settings.namespaces) or "all namespaces")
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(cache.run(), name="cache")
+            tidying = tasks.create_task(copies.run(), name="copies")
             sizing = tasks.create_task(Sizing(cluster, metrics, clock).run(), name="sizing")
             await handlers.watch(settings, workers.wake, stop, objects=objects)
             keeping.cancel()
             sizing.cancel()
+            tidying.cancel()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -74,6 +74,9 @@ class Cluster(Protocol):
     async def objects_of_jobs(self) -> Sequence[Manifest]:
         """List the Deployments and ConfigMaps labelled `naming.JOBS_LABEL`, of all ModelDeployments; see `children`."""
 
+    async def copies(self, namespace: str) -> Sequence[Manifest]:
+        """List the copies of memories in a namespace, as they are now."""
+
     async def delete(self, manifest: Manifest) -> None:
         """Delete an object, only if its uid is still the same; dependents go in the background. Gone already
         is fine.

@@ -15,6 +15,7 @@ from typing import Final
 from canarium_api import API_VERSION, KIND
 from canarium_api.conditions import ConditionType, Reason
 from canarium_api.status import ModelDeploymentStatus, Transition
+from canarium_operator.copies import MemoryCopies
 from canarium_operator.core import manifests
 from canarium_operator.core.assembling import assemble
 from canarium_operator.core.deciding import decide
@@ -106,6 +107,7 @@ class Reconciler:
         messenger: Messenger | None = None,
         scribe: Scribe | None = None,
         decisions: DecisionLog | None = None,
+        copies: MemoryCopies | None = None,
     ) -> None:
         self._cluster = cluster
         self._metrics = metrics
@@ -116,6 +118,7 @@ class Reconciler:
         self._messenger = messenger
         self._scribe = scribe
         self._decisions = decisions
+        self._copies = copies or MemoryCopies(cluster, clock, "")
         self._memories: dict[tuple[str, str], _Memory] = {}
 
     async def reconcile(self, ref: ObjectRef) -> timedelta | None:
@@ -134,6 +137,7 @@ class Reconciler:
             self._memories.pop(key, None)
             if self._scribe is not None:
                 self._scribe.forget(ref)
+            self._copies.forget(ref)
             self._report(ref, None)
             return None
         ref = replace(ref, uid=body["metadata"]["uid"])
@@ -147,7 +151,7 @@ class Reconciler:
             )
         # Before anything new is decided: whoever wrote the latest transition may have died before it was announced.
         self._memories[key] = memory = await self._announce(ref, _hear(ref, before, memory))
-        children = await self._cluster.children(ref)
+        children = await self._copies.recall(ref, await self._cluster.children(ref))
         around = await look_around(
             self._cluster, ref, body.get("spec"), memory.surroundings, self._clock.now()
         )
@@ -211,7 +215,7 @@ class Reconciler:
             # What gets traffic is never deleted, and what was read may be behind: look once more, at the real thing.
             children = await self._with_live_routing(ref, plan, children)
             changes = diff(plan, desired, children, full=full)
-        rejection = await self._act(changes)
+        rejection = await self._act(ref, changes)
         if full:
             memory = replace(memory, applied_all_at=given.now)
         if rejection is not None:
@@ -313,7 +317,7 @@ class Reconciler:
             memory = replace(memory, told_outcomes=told)
         return memory
 
-    async def _act(self, changes: Iterable[Change]) -> str | None:
+    async def _act(self, ref: ObjectRef, changes: Iterable[Change]) -> str | None:
         """Carry the changes out in their order: what is new first, then the route, deletions; at last the sizes.
 
         A Deployment is not resized while its HPA was refused: one with older bounds would undo it, again and again.
@@ -335,6 +339,7 @@ class Reconciler:
                 match change:
                     case Apply(manifest=manifest):
                         await self._cluster.apply(manifest)
+                        await self._copies.keep(ref, manifest)
                     case Scale(manifest=manifest, replicas=replicas):
                         if manifest["metadata"]["name"] not in unbounded:
                             await self._cluster.scale(manifest, replicas)

@@ -33,6 +33,9 @@ class OperatorSettings(BaseModel):
     resync: Duration = timedelta(minutes=30)
     """How often all children of an object at rest are applied anew. What others change is seen by a watch and repaired
     at once, or after a minute where it is changed again and again; this is for what no watch told."""
+    memory_namespace: str = ""
+    """Namespace in which a copy of what is remembered of each ModelDeployment is kept, so that it outlives that one's
+    namespace; most often the operator's own. Empty: no copies."""
     metrics_port: int = Field(default=8080, ge=0, le=65535)
     """Port of /metrics; 0: any free one."""
     health_port: int = Field(default=8081, ge=1, le=65535)

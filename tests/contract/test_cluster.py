@@ -9,7 +9,7 @@ from canarium_api import API_VERSION, KIND
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 from canarium_operator.core import manifests, naming
 from canarium_operator.core.manifests import Manifest
-from canarium_operator.core.memory import Memory, make_memory
+from canarium_operator.core.memory import Memory, make_copy, make_memory, restored
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.plan import Plan, RevisionPlan
 from canarium_operator.core.resources.desired import desired_children
@@ -478,6 +478,25 @@ async def test_the_memory_of_an_object_outlives_it(world: World) -> None:
 
     await world.eventually("the memory is all that is left", alone)
     await world.cluster.apply(memory)
+
+
+async def test_a_copy_of_a_memory_is_no_child_of_anybody(world: World) -> None:
+    """It is found by its namespace and by its name alone, and can be written again and deleted."""
+    ref = await world.put(object_of(world))
+    memory = make_memory(ref, Memory())
+    copy = make_copy(memory, world.namespace, datetime(2026, 1, 1, tzinfo=UTC))
+    for _ in range(2):
+        await world.cluster.apply(copy)
+    assert await world.cluster.children(ref) == []
+    [found] = await world.cluster.copies(world.namespace)
+    read = await world.cluster.reread(copy)
+    assert read is not None
+    assert found["metadata"]["uid"] == read["metadata"]["uid"]
+    given = restored(read, ref)
+    assert given is not None
+    assert (manifests.key(given), given["data"]) == (manifests.key(memory), memory["data"])
+    await world.cluster.delete(found)
+    assert await world.cluster.copies(world.namespace) == []
 
 
 async def _is_gone(world: World, ref: ObjectRef) -> bool:

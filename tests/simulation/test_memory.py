@@ -7,6 +7,8 @@ from random import Random
 import pytest
 
 from canarium_api import KIND
+from canarium_operator.core import naming
+from canarium_operator.core.memory import copy_name
 from canarium_operator.errors import TransientClusterError
 from canarium_operator.testing.cluster import Call
 from canarium_operator.testing.metrics import Behaviour
@@ -31,7 +33,15 @@ def test_an_object_made_anew_never_tries_what_failed_before(seed: int) -> None:
         asyncio.run(play(world, Random(seed)))
 
 
-async def play(world: World, random: Random) -> None:
+@pytest.mark.parametrize("seed", seeds(40))
+def test_a_namespace_made_anew_never_tries_what_failed_before(seed: int) -> None:
+    """The same where all of the namespace goes, and the memory with it: its copy is elsewhere."""
+    world = World(memory_namespace="canarium-system")
+    with world.explained(f"rerun with: SEED={seed} pytest tests/simulation/test_memory.py"):
+        asyncio.run(play(world, Random(seed), with_its_namespace=True))
+
+
+async def play(world: World, random: Random, *, with_its_namespace: bool = False) -> None:
     """Fail, delete, make anew, and look at every weight since."""
     trouble = [False]
 
@@ -54,8 +64,12 @@ async def play(world: World, random: Random) -> None:
     await world.run(3600, lambda: bool(world.status.get("failedRevisions")))
     # What was decided is remembered as soon as the pass is over; the moment in between is in ADR 0012.
     await world.run(3600, lambda: "failedRevisions" in remembered(world))
+    if with_its_namespace:
+        await world.run(3600, lambda: "failedRevisions" in remembered(world, copied=True))
     await world.run(random.uniform(0, 120))
     world.cluster.remove(KIND, REF.namespace, REF.name)
+    if with_its_namespace:
+        world.cluster.remove("ConfigMap", REF.namespace, naming.memory_name(REF.name))
     world.monitor = Onlooker(world.cluster, REF, world.clock.now)
     await world.run(random.choice((0, 1, 30)))
 
@@ -92,8 +106,11 @@ def carries(world: World, revision: str) -> bool:
     return world.weights.get(revision, 0) > 0
 
 
-def remembered(world: World) -> str:
-    """Text of the memory, if it has failures in it."""
-    found = world.cluster.live("ConfigMap", REF.namespace, f"{REF.name}-memory")
+def remembered(world: World, *, copied: bool = False) -> str:
+    """Text of the memory, or of its copy, if it has failures in it."""
+    where = (REF.namespace, naming.memory_name(REF.name))
+    if copied:
+        where = (world.memory_namespace, copy_name(REF))
+    found = world.cluster.live("ConfigMap", *where)
     text: str = found["data"]["memory.json"] if found is not None else ""
     return text if '"reason"' in text else ""

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from canarium_api import KIND
+from canarium_operator.copies import MemoryCopies
 from canarium_operator.core.manifests import Manifest
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.revision import revision_of
@@ -109,6 +110,8 @@ class World:
     """How long a dead operator stays away."""
     exact_routes: bool = True
     """Hold the route to the status at every write; two operators that interleave are only held to it in the end."""
+    memory_namespace: str = ""
+    """Where copies of memories are kept; empty: nowhere."""
     clock: FakeClock = field(default_factory=FakeClock)
     cluster: Interleaved = field(default_factory=Interleaved)
     trace: list[str] = field(default_factory=list)
@@ -227,8 +230,9 @@ class World:
     def _boot(self, name: str) -> Operator:
         now = self.clock.now()
         self.cluster.forget_seen()
+        copies = MemoryCopies(self.cluster, self.operator_clock, self.memory_namespace)
         reconciler = Reconciler(
-            self.cluster, self.metrics, self.operator_clock, runtime_image=IMAGE
+            self.cluster, self.metrics, self.operator_clock, runtime_image=IMAGE, copies=copies
         )
         return Operator(name=name, reconciler=reconciler, due=now, unheeding_until=now)
 

@@ -23,12 +23,13 @@ from canarium_operator.adapters.kubernetes_watch import ChildCache, Resource
 from canarium_operator.adapters.model_probe import read_signature
 from canarium_operator.adapters.object_memory import ObjectMemory
 from canarium_operator.core.manifests import Manifest
-from canarium_operator.core.memory import is_memory
+from canarium_operator.core.memory import COPY, is_memory
 from canarium_operator.core.naming import (
     DEPLOYMENT_LABEL,
     FIELD_MANAGER,
     JOBS_LABEL,
     MANAGED_BY,
+    MEMORY_LABEL,
     REVISION_LABEL,
     ObjectRef,
     event_name,
@@ -283,6 +284,14 @@ class KubernetesCluster:
             )
             found += [{"apiVersion": version, "kind": kind, **i} for i in answer["items"]]
         return found
+
+    async def copies(self, namespace: str) -> Sequence[Manifest]:
+        """List them in one answer: there are as many as there were ModelDeployments lately, some KiB each."""
+        listed = await self._call(
+            "GET", _path("ConfigMap", namespace), f"list the copies of memories in {namespace}",
+            query={"labelSelector": f"{MEMORY_LABEL}={COPY}"},
+        )  # fmt: skip
+        return [{"apiVersion": "v1", "kind": "ConfigMap", **item} for item in listed["items"]]
 
     async def delete(self, manifest: Manifest) -> None:
         """Delete, with a precondition on the uid."""

@@ -3,11 +3,16 @@
 It is kept in the ConfigMap `NAME-memory`, which nobody owns, so that deleting the ModelDeployment leaves it. It follows
 from the status, as all children do, and is read in one case only: a ModelDeployment of the same name that has no
 stable revision yet. Checks are left out of what is remembered of a failure; its message has the evidence in a sentence.
+
+A namespace that is deleted takes it along. Where the operator was given a namespace of its own for that
+(`settings.memory_namespace`), a copy of it is kept there, under a name made of the ModelDeployment's.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -20,6 +25,10 @@ from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.revision import Revision, variant_of
 
 _KEY: Final = "memory.json"
+COPY: Final = "copy"
+"""Value of MEMORY_LABEL on copies."""
+KEPT_FOR: Final = timedelta(days=30)
+"""So long a copy stays that is not written any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +89,73 @@ def make_memory(ref: ObjectRef, memory: Memory) -> Manifest:
         },
         "data": {_KEY: json.dumps(content, sort_keys=True, indent=1)},
     }
+
+
+def copy_name(ref: ObjectRef) -> str:
+    """Name of the copy of a memory, in a namespace that holds those of all."""
+    digest = hashlib.sha256(str(ref).encode()).hexdigest()
+    return f"memory-{digest[:20]}"
+
+
+def make_copy(memory: Manifest, namespace: str, at: datetime) -> Manifest:
+    """Make the copy of a memory.
+
+    Its labels are not those of children, so that no ModelDeployment beside it takes it for its own.
+
+    Args:
+        memory: the ConfigMap.
+        namespace: for the copy.
+        at: when it was written, for `is_old`.
+    """
+    meta = memory["metadata"]
+    name: str = manifests.labels(memory)[naming.DEPLOYMENT_LABEL]
+    ref = ObjectRef(namespace=meta["namespace"], name=name)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": copy_name(ref),
+            "namespace": namespace,
+            "labels": {
+                **naming.MANAGED_BY,
+                naming.MEMORY_LABEL: COPY,
+                naming.COPY_NAMESPACE_LABEL: ref.namespace,
+                naming.COPY_NAME_LABEL: ref.name,
+            },
+            "annotations": {naming.WRITTEN_ANNOTATION: f"{at:%Y-%m-%dT%H:%M:%SZ}"},
+        },
+        "data": memory["data"],
+    }
+
+
+def restored(copy: Manifest, ref: ObjectRef) -> Manifest | None:
+    """Give the memory that a copy was made of, as if it were still there; None where it is another's copy.
+
+    It carries no stamp of what was applied, so that it is written again as soon as there is anything to remember.
+    """
+    labels = manifests.labels(copy)
+    of = (labels.get(naming.COPY_NAMESPACE_LABEL), labels.get(naming.COPY_NAME_LABEL))
+    if of != (ref.namespace, ref.name):
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": naming.memory_name(ref.name),
+            "namespace": ref.namespace,
+            "labels": {**naming.object_labels(ref), naming.MEMORY_LABEL: "true"},
+        },
+        "data": copy.get("data"),
+    }
+
+
+def is_old(copy: Manifest, now: datetime) -> bool:
+    """Tell whether a copy was not written for KEPT_FOR; one that does not say when it was, is not."""
+    written = manifests.annotations(copy).get(naming.WRITTEN_ANNOTATION, "")
+    try:
+        return datetime.fromisoformat(written) + KEPT_FOR < now
+    except (ValueError, TypeError):
+        return False
 
 
 def read_memory(configmap: Manifest) -> Memory:

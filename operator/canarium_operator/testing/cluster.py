@@ -18,7 +18,7 @@ from canarium_api import KIND
 from canarium_api.status import SignatureStatus, TensorStatus
 from canarium_operator.core import manifests, naming, pods
 from canarium_operator.core.manifests import Manifest
-from canarium_operator.core.memory import is_memory
+from canarium_operator.core.memory import COPY, is_memory
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.errors import (
     ConflictError,
@@ -224,6 +224,18 @@ class FakeCluster(FakeApiServer):
             for kind in ("Deployment", "ConfigMap")
             for child in self.each(kind)
             if naming.JOBS_LABEL in manifests.labels(child)
+        ]
+        self.after(call)
+        return found
+
+    async def copies(self, namespace: str) -> Sequence[Manifest]:
+        """List copies of memories."""
+        await self._enter(call := Call("copies", "ConfigMap", ""))
+        found = [
+            read_copy(child)
+            for child in self.each("ConfigMap")
+            if child["metadata"]["namespace"] == namespace
+            and manifests.labels(child).get(naming.MEMORY_LABEL) == COPY
         ]
         self.after(call)
         return found

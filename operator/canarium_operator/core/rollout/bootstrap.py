@@ -8,7 +8,7 @@ that cannot be brought up here is given up like any other, and the next one is t
 from canarium_api.conditions import Reason
 from canarium_api.status import MAX_FAILED_REVISIONS, FailedRevision, RevisionStatus
 from canarium_operator.core.memory import last_good_ones
-from canarium_operator.core.naming import memory_name
+from canarium_operator.core.naming import COPY_NAME_LABEL, memory_name
 from canarium_operator.core.revision import Revision
 from canarium_operator.core.rollout.inputs import (
     POLL,
@@ -66,7 +66,8 @@ def nothing_to_bring_up(given: RolloutInput) -> str | None:
     failure = next(f for f in _failures(given) if f.revision == given.wanted.name)
     return (
         f"{given.wanted.display} failed at {failure.failed_at:%Y-%m-%d %H:%M:%SZ}: {failure.message}. No revision that "
-        f"was good is remembered. Change the spec, or delete the ConfigMap {memory_name(given.ref.name)} to forget"
+        f"was good is remembered. Change the spec, or delete the ConfigMap {memory_name(given.ref.name)} and "
+        f"its copy (label {COPY_NAME_LABEL}={given.ref.name}) to forget"
     )
 
 
