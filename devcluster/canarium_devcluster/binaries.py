@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from canarium_devcluster import cache, go_modules, layout, processes
 from canarium_devcluster.errors import DevclusterError
@@ -19,6 +21,7 @@ from canarium_devcluster.progress import Progress, Step
 KUBERNETES_VERSION = "1.37.2"
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
+NOTHING_INSIDE: Mapping[str, go_modules.Module] = MappingProxyType({})
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 # Without a version in the binary `kubectl version` fails and clients refuse to talk to it.
 _KUBERNETES_LDFLAGS = " ".join(
@@ -168,13 +171,24 @@ class Builder:
         return self._cache.get(kind, self._module_key(module)) is not None
 
     def ensure_module(
-        self, kind: str, module: go_modules.Module, *, package: str, title: str
+        self,
+        kind: str,
+        module: go_modules.Module,
+        *,
+        package: str,
+        title: str,
+        inside: Mapping[str, go_modules.Module] = NOTHING_INSIDE,
     ) -> Path:
-        """The folder with a program of another module, built with that module's own pins."""
+        """The folder with a program of another module, built with that module's own pins.
+
+        ``inside`` is for a module whose go.mod replaces others by folders of its own repository, which no
+        module's archive has: folder to the module that belongs there.
+        """
         wanted = Group(name=kind.removeprefix("bin-"), title=title, packages=(package,))
 
         def fill(target: Path) -> None:
-            self._build(wanted, target, go_modules.fetch(module).folder)
+            with go_modules.assembled(module, inside) as folder:
+                self._build(wanted, target, folder)
 
         return self._cache.get_or_make(kind, self._module_key(module), fill)
 

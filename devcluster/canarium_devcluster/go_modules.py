@@ -6,10 +6,14 @@ files of their own.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from canarium_devcluster.errors import DevclusterError
@@ -61,3 +65,22 @@ def fetch(module: Module) -> Fetched:
             f"({answer['Sum']})"
         )
     return Fetched(zip=Path(answer["Zip"]), folder=Path(answer.get("Dir", "")))
+
+
+@contextlib.contextmanager
+def assembled(module: Module, inside: Mapping[str, Module]) -> Iterator[Path]:
+    """The module's folder; with others ``inside`` (folder -> module) a copy of it that is removed at the end."""
+    folder = fetch(module).folder
+    if not inside:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="canarium-go-") as temporary:
+        whole = Path(temporary) / folder.name
+        for place, part in (("", folder), *((p, fetch(m).folder) for p, m in inside.items())):
+            # Go keeps modules read-only, and what cannot be written cannot be filled or removed.
+            shutil.copytree(part, whole / place, copy_function=shutil.copyfile, dirs_exist_ok=True)
+            whole.chmod(0o755)
+            for child in whole.rglob("*"):
+                if child.is_dir():
+                    child.chmod(0o755)
+        yield whole
