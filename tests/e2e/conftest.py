@@ -27,6 +27,8 @@ from tests.e2e.traffic import Traffic
 
 ROOT = Path(__file__).parents[2]
 CRDS = ROOT / "crds"
+COPIES = "canarium-copies"
+"""Namespace for copies of memories."""
 _numbers = itertools.count(1)
 
 
@@ -65,6 +67,7 @@ class OperatorProcess:
         environment = {
             **os.environ,
             "CANARIUM_PROMETHEUS_URL": self.cluster.prometheus,
+            "CANARIUM_MEMORY_NAMESPACE": COPIES,
             "CANARIUM_METRICS_PORT": "0",
             "CANARIUM_HEALTH_PORT": str(free_port()),
             "CANARIUM_LOG_LEVEL": "info",
@@ -264,6 +267,7 @@ def cluster() -> ClusterInfo:
     for kind in ("modeldeployments", "analysistemplates", "clusteranalysistemplates"):
         name_of_crd = f"crd/{kind}.canarium.dev"
         kubectl.run("wait", "--for=condition=Established", name_of_crd, "--timeout=30s")
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": COPIES}})
     return ClusterInfo(
         name=name,
         kubectl=kubectl,
