@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,13 @@ def ask(url: str, request: Payload, timeout_seconds: float = 10) -> list[float]:
         ValueError: an answer that cannot be read.
     """
     message = urllib.request.Request(url, request.body, request.headers)
-    with urllib.request.urlopen(message, timeout=timeout_seconds) as response:
-        return _numbers(response.read(), response.headers.get("Inference-Header-Content-Length"))
+    try:
+        with urllib.request.urlopen(message, timeout=timeout_seconds) as response:
+            length = response.headers.get("Inference-Header-Content-Length")
+            return _numbers(response.read(), length)
+    except HTTPException as error:
+        # Somebody else's server, who took the port in between: it does not speak HTTP/1.1.
+        raise ValueError(f"no HTTP answer: {error!r}") from error
 
 
 def _numbers(body: bytes, head_length: str | None) -> list[float]:

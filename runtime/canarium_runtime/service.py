@@ -622,6 +622,11 @@ class InferenceService:
         prediction.rows = inputs.rows if self._batching else 1
         self._batcher.take(prediction)
 
+    def flush(self) -> None:
+        """Note that all requests of this turn of the event loop are queued."""
+        if self._batcher is not None:
+            self._batcher.flush()
+
     def cancel(self, ticket: Request) -> None:
         """Forget what `submit` queued."""
         if self._batcher is not None:

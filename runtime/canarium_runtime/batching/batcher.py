@@ -220,6 +220,11 @@ class Batcher:
         if self._sweep is None:
             self._sweep = self._loop.call_later(_SWEEP_SECONDS, self._expire)
 
+    def flush(self) -> None:
+        """Start what waits for the end of this turn of the event loop: all that came with it was taken."""
+        if self._pump_scheduled:
+            self._pump()
+
     def cancel(self, request: Request) -> None:
         """Forget a request that nobody waits for: it leaves the queue, and `done` is not called."""
         if request in self._requests:

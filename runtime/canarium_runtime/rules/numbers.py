@@ -17,6 +17,8 @@ from canarium_runtime.rules.checks import Column, Fault, Layout, Mask, RuleError
 _MAX_WIDTHS = 8
 """Widths of an input of any width whose bounds are kept."""
 _QUICK_DOT = frozenset({"FP32", "FP64"})
+_ONE_THREAD = 8192
+"""For longer vectors OpenBLAS's dot product wakes threads, which then spin on all cores (from 10,000 elements on)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,10 @@ class BoundsCheck:
 
     def _finite(self, array: Array) -> bool:
         """Squares never cancel, so their sum is finite only if all numbers are: half the time of a comparison. (A sum
-        that overflows is looked at closely.)
+        that overflows is looked at closely.) Not of long ones: see `_ONE_THREAD`.
         """
+        if array.size > _ONE_THREAD:
+            return bool(np.isfinite(array).all())
         return math.isfinite(np.vdot(array, array))
 
     def holds(self, array: Array) -> bool:
