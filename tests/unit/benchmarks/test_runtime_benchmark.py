@@ -2,11 +2,12 @@
 
 import json
 import struct
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.runtime import load, profiling, report, soak
+from benchmarks.runtime import interpreters, load, profiling, report, soak
 from benchmarks.runtime.contenders import (
     BINARY,
     DEFAULT,
@@ -17,6 +18,7 @@ from benchmarks.runtime.contenders import (
     VARIANTS,
 )
 from benchmarks.runtime.environments import OURS, REQUIREMENTS, Environments, MissingError
+from benchmarks.runtime.interpreters import Interpreter
 from benchmarks.runtime.load import Body, Sample
 from benchmarks.runtime.marks import MARKS, Figure, judge
 from benchmarks.runtime.results import Alone, Measured, Missed, Result, Started
@@ -46,7 +48,16 @@ def result(*rows: tuple[str, str, Figures]) -> Result:
     made = Result(
         "today",
         dict.fromkeys(
-            ("cpu", "cores", "memory_gib", "kernel", "python", "load_average_before"), "1"
+            (
+                "cpu",
+                "cores",
+                "memory_gib",
+                "kernel",
+                "python",
+                "python_loop_ms",
+                "load_average_before",
+            ),
+            "1",
         ),
         {"models": "TML", "rounds": 3, "seconds": 2},
     )
@@ -210,7 +221,19 @@ def test_every_contender_can_be_started_and_every_row_measured() -> None:
 
 def test_an_environment_that_may_not_be_made_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no environment"):
-        Environments(tmp_path, make=False).python(OURS)
+        Environments(tmp_path, Interpreter(Path("python"), "3.11.2", 50.0), make=False).python(OURS)
+
+
+def test_a_python_says_its_version_and_how_quick_it_is() -> None:
+    """One that is not there is none; one that is asked for is taken."""
+    running = interpreters.ask(Path(sys.executable))
+    assert running is not None
+    assert running.version == sys.version
+    assert running.loop_ms > 0
+    assert interpreters.ask(Path("/no/such/python")) is None
+    assert interpreters.choose(Path(sys.executable)).path == Path(sys.executable)
+    with pytest.raises(SystemExit, match="--python /no/such/python"):
+        interpreters.choose(Path("/no/such/python"))
 
 
 def test_requests_differ_but_for_their_size_in_headers() -> None:

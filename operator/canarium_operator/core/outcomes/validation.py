@@ -16,12 +16,14 @@ def validate_gitops(spec: ModelDeploymentSpec) -> list[Problem]:
             "writes promotions and rollbacks, and rollout.fixed has none: remove one of the two"
         )
         problems.append(Problem(field="spec.gitops", message=message))
-    marks = gitops.forge is not None and gitops.forge.commit_statuses
-    if gitops.manifest is None and (gitops.on_rollback is not WriteMode.NOTHING or marks):
+    if gitops.manifest is None and gitops.on_rollback is not WriteMode.NOTHING:
         message = (
-            "is required where a rollback is written to git, or a commit is marked: name the file that holds this "
-            "ModelDeployment, or set onRollback to Nothing and remove forge.commitStatuses"
+            "is required where a rollback is written to git: name the file that holds this ModelDeployment, or set "
+            "onRollback to Nothing"
         )
+        problems.append(Problem(field="spec.gitops.manifest", message=message))
+    if gitops.manifest is None and gitops.forge is not None and gitops.forge.commit_statuses:
+        message = "is required with forge.commitStatuses: it tells which commit is meant"
         problems.append(Problem(field="spec.gitops.manifest", message=message))
     if gitops.url.startswith("ssh:") and gitops.secret is None:
         message = (
