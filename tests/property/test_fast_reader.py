@@ -5,6 +5,7 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -234,6 +235,20 @@ def test_common_bodies_are_read_together() -> None:
     ]
     assert not codec.decode_together([*good, (FRAME % '["1",2,3]').encode()])
     assert not codec.decode_together(good[:1])
+
+
+@pytest.mark.parametrize("size", [8192, 8193, 20_000])
+@pytest.mark.parametrize("odd_one", ["0", "1e36", "1e39", "-1e39", "1e400", '"1"', "null"])
+def test_long_arrays_are_read_alike(size: int, odd_one: str) -> None:
+    """Above a bound the numbers are held to 32 bits in another way."""
+    spec = model_spec([tensor("x", "FP32", None, size)])
+    fast, slow = V2Codec(spec, IDENTITY), careful(V2Codec(spec, IDENTITY))
+    frame = '{"inputs":[{"name":"x","shape":[1,%d],"datatype":"FP32","data":[%s]}]}'
+    numbers_ = ["1.5"] * size
+    for _ in range(2):
+        body = (frame % (size, ",".join(numbers_))).encode()
+        assert outcome(fast, body) == outcome(slow, body)
+        numbers_[size // 2] = odd_one
 
 
 def test_common_bodies_do_take_the_fast_way() -> None:

@@ -70,6 +70,24 @@ async def test_requests_of_one_moment_run_together(make_batcher: MakeBatcher) ->
     assert backend.batch_rows == [3]
 
 
+async def test_what_is_flushed_runs_in_this_turn_of_the_loop(make_batcher: MakeBatcher) -> None:
+    """Who has taken all that came need not wait for the turn's end; a second flush finds nothing to do."""
+    backend = FakeBackend()
+    batcher = make_batcher(backend)
+    batcher.placement.observe(0.00001)  # a small model, which runs on the loop
+    asked = [asyncio.create_task(ask(batcher, [i, 1.0])) for i in range(2)]
+    order: list[str] = []
+
+    def flush() -> None:
+        batcher.flush()
+        order.append(f"{backend.batch_rows}")
+        batcher.flush()
+
+    asyncio.get_running_loop().call_soon(flush)
+    assert await asyncio.gather(*asked) == [[1.0], [2.0]]
+    assert (order, backend.batch_rows) == (["[2]"], [2])
+
+
 async def test_what_arrives_during_a_run_is_the_next_batch(make_batcher: MakeBatcher) -> None:
     """While the only worker is busy, requests gather, up to the most rows."""
     gate = threading.Event()

@@ -92,6 +92,15 @@ CASES = [
     ),
     pytest.param("FP64", {}, [[1, INF]], RuleKind.INFINITY, "inputs.x[0][1]", None, id="infinity"),
     pytest.param(
+        "FP32",
+        {},
+        [[1.0] * 9000 + [NAN]],
+        RuleKind.MISSING,
+        "inputs.x[0][9000]",
+        None,
+        id="NaN at the end of many",
+    ),
+    pytest.param(
         "FP64", AGE, [[1, INF]], RuleKind.INFINITY, "inputs.x[0][1]", [[1, 120]], id="infinity and a bound"
     ),
     pytest.param(
