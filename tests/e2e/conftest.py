@@ -265,8 +265,7 @@ def cluster() -> ClusterInfo:
     kubectl = Kubectl(info["kubeconfig"], info["kubectl"])
     kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(CRDS))
     for kind in ("modeldeployments", "analysistemplates", "clusteranalysistemplates"):
-        name_of_crd = f"crd/{kind}.canarium.dev"
-        kubectl.run("wait", "--for=condition=Established", name_of_crd, "--timeout=30s")
+        kubectl.wait_established(f"{kind}.canarium.dev")
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": COPIES}})
     return ClusterInfo(
         name=name,

@@ -47,6 +47,19 @@ class Kubectl:
         text = self.run("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
         return json.loads(text) if text.strip() else None
 
+    def wait_established(self, name: str) -> None:
+        """Wait until the API server serves the kind of a CRD.
+
+        Not by `kubectl wait`: it fails on an object that has no conditions yet, as one that was made a moment ago.
+        """
+
+        def established() -> bool:
+            status = json.loads(self.run("get", "crd", name, "-o", "json")).get("status") or {}
+            conditions = status.get("conditions") or []
+            return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+        wait_for(f"the kind of {name}", established, 30)
+
     def list(self, kinds: str, namespace: str, selector: str = "") -> list[Manifest]:
         """List objects of one or more kinds."""
         options = ["-l", selector] if selector else []

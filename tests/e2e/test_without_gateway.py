@@ -96,7 +96,7 @@ def no_gateway_api(cluster: ClusterInfo, operator: OperatorProcess) -> Iterator[
     }  # fmt: skip
     crd.pop("status", None)
     cluster.kubectl.apply(crd)
-    cluster.kubectl.run("wait", "--for=condition=Established", f"crd/{ROUTES}", "--timeout=30s")
+    cluster.kubectl.wait_established(ROUTES)
     operator.kill()
     operator.start()
 

@@ -81,5 +81,4 @@ def install_crds(kubectl: Kubectl, crds: list[dict[str, Any]]) -> None:
     """Install what the controller watches, and wait until it is served."""
     kubectl.apply(*crds)
     for crd in crds:
-        name = f"crd/{crd['metadata']['name']}"
-        kubectl.run("wait", "--for=condition=Established", name, "--timeout=30s")
+        kubectl.wait_established(crd["metadata"]["name"])
