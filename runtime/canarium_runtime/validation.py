@@ -19,6 +19,8 @@ from canarium_runtime.errors import ErrorKind, ServingError, invalid
 from canarium_runtime.notes import NO_NOTES, Note, Notes
 
 _MAX_DIMENSIONS = 32
+ONE_THREAD = 8192
+"""For longer vectors OpenBLAS's dot product wakes threads, which then spin on all cores (from 10,000 elements on)."""
 _MAX_SHOWN = 40
 _NUMBER = frozenset({int, float})
 _ACCEPTED: dict[str, frozenset[type]] = {

@@ -24,7 +24,7 @@ import simdjson
 
 from canarium_runtime.backends.base import DTYPES, Array, ModelSpec, TensorSpec
 from canarium_runtime.rest.codec import is_id
-from canarium_runtime.validation import ValidatedInputs, sizes_agree
+from canarium_runtime.validation import ONE_THREAD, ValidatedInputs, sizes_agree
 
 _NUMBERS: dict[str, tuple[str, type[Any]]] = {
     "FP32": ("d", np.float64),
@@ -49,13 +49,11 @@ _MAX_FRAME_BYTES = 4096
 _SAFE_SQUARES = 1e75
 """Numbers whose squares add up to less fit 32-bit floats, by far."""
 _SAFE = 1e37
-_ONE_THREAD = 8192
-"""For longer vectors OpenBLAS's dot product wakes threads, which then spin on all cores (from 10,000 elements on)."""
 
 
 def _fit_floats(values: Array) -> bool:
     """Tell whether 64-bit floats are far from the bounds of 32-bit ones."""
-    if len(values) <= _ONE_THREAD:
+    if len(values) <= ONE_THREAD:
         return bool(values.dot(values) < _SAFE_SQUARES)
     return bool(values.max() < _SAFE and values.min() > -_SAFE)
 
@@ -127,15 +125,11 @@ class FastReader:
         """Read `{"inputs": [...]}`, with or without an id: the inputs and the id; None: not common."""
         plans = self._plans
         try:
-            if self._only is not None:
-                start = body.find(b"[", body.find(b'"data"'))
-                frame = self._frames.get(body[:start])
-                if frame is not None:
-                    end = body.find(b"]", start) + 1
-                    if body[end:] == frame.suffix:
-                        inputs = self._framed(frame, body[start:end])
-                        if inputs is not None:
-                            return inputs, None
+            known = self._known(body)
+            if known is not None:
+                inputs = self._framed(*known)
+                if inputs is not None:
+                    return inputs, None
             # The parser flattens nested arrays, so their number is held to what flat data has.
             if not plans or body.count(b"[") != 1 + 2 * len(plans):
                 return None
@@ -152,20 +146,13 @@ class FastReader:
         Between the brackets of each are only numbers and commas: the parser takes nothing else for numbers. So the
         arrays cannot run into each other, and each must have as many elements as the frame says.
         """
-        if self._only is None:
-            return ()
         shared: _Frame | None = None
         texts: list[bytes] = []
         places: list[int] = []
         for place, body in enumerate(bodies):
-            start = body.find(b"[", body.find(b'"data"'))
-            frame = self._frames.get(body[:start])
-            if frame is None or (shared is not None and frame is not shared):
-                continue
-            end = body.find(b"]", start) + 1
-            text = body[start:end]
-            if body[end:] == frame.suffix and text.find(b"[", 1) < 0:
-                shared = frame
+            known = self._known(body)
+            if known is not None and (shared is None or known[0] is shared):
+                shared, text = known
                 texts.append(text)
                 places.append(place)
         if shared is None or len(texts) == 1:
@@ -185,6 +172,16 @@ class FastReader:
             )
         return read
 
+    def _known(self, body: bytes) -> tuple[_Frame, bytes] | None:
+        """Give the frame of a body and the array in it, brackets and all; None: it is not known, or not all of it."""
+        start = body.find(b"[", body.find(b'"data"'))
+        frame = self._frames.get(body[:start])
+        if frame is None:
+            return None
+        end = body.find(b"]", start) + 1
+        text = body[start:end]
+        return (frame, text) if body[end:] == frame.suffix and text.find(b"[", 1) < 0 else None
+
     @staticmethod
     def _rows(frame: _Frame, parsed: Any, count: int) -> Array | None:
         """Make one array of `count` parsed ones, of shape (count, shape of the frame)."""
@@ -196,8 +193,6 @@ class FastReader:
     def _framed(self, frame: _Frame, numbers: bytes) -> ValidatedInputs | None:
         plan = frame.plan
         parsed: Any = self._parser.parse(numbers)
-        if numbers.find(b"[", 1) >= 0:
-            return None
         if frame.narrows:
             # `plan.numbers` without the questions: half of all the time that reading takes.
             values = np.frombuffer(parsed.as_buffer(of_type="d"), np.float64)

@@ -13,12 +13,11 @@ import numpy as np
 from canarium_api.metric_names import RuleKind
 from canarium_runtime.backends.base import DTYPES, Array, is_floating
 from canarium_runtime.rules.checks import Column, Fault, Layout, Mask, RuleError
+from canarium_runtime.validation import ONE_THREAD
 
 _MAX_WIDTHS = 8
 """Widths of an input of any width whose bounds are kept."""
 _QUICK_DOT = frozenset({"FP32", "FP64"})
-_ONE_THREAD = 8192
-"""For longer vectors OpenBLAS's dot product wakes threads, which then spin on all cores (from 10,000 elements on)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,9 @@ class BoundsCheck:
 
     def _finite(self, array: Array) -> bool:
         """Squares never cancel, so their sum is finite only if all numbers are: half the time of a comparison. (A sum
-        that overflows is looked at closely.) Not of long ones: see `_ONE_THREAD`.
+        that overflows is looked at closely.) Not of long ones: see `ONE_THREAD`.
         """
-        if array.size > _ONE_THREAD:
+        if array.size > ONE_THREAD:
             return bool(np.isfinite(array).all())
         return math.isfinite(np.vdot(array, array))
 
