@@ -81,7 +81,7 @@ cluster-down: $(STAMP) ## take the test cluster down
 	@$(BIN)/python -m canarium_devcluster down --name $(CLUSTER)
 flux: system
 	$(say) "Flux's kustomize-controller (the first build takes minutes)"
-	@$(BIN)/python -m canarium_devcluster.flux
+	@$(BIN)/python -m canarium_devcluster.gitops.flux
 e2e: flux cluster ## contract and end-to-end tests on the test cluster; LANE=flux for those alone; ARGS='-k promoted'
 	$(say) 'contract and end-to-end tests on $(CLUSTER)'
 	@CANARIUM_TEST_CLUSTER=$(CLUSTER) \

@@ -1,36 +1,20 @@
 """`canarium init MODEL`: writes a first manifest from a model's file, and never over a file that is there."""
 
-import hashlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 import yaml
 
 from canarium_api.v1alpha1 import ModelDeploymentSpec
-from canarium_cli import drafting, options
+from canarium_cli import drafting, options, updating
 from canarium_cli.drafting import Draft, ModelFile
+from canarium_cli.model_files import InitError, read
 from canarium_operator.core import validation
 
-_FORMATS: Final = {".onnx": "onnx", ".pt2": "torch", ".pt": "torch"}
-_PICKLES: Final = (".pkl", ".pickle", ".joblib", ".pth", ".bin", ".ckpt", ".h5", ".keras")
-_TYPES: Final = {
-    "float": "FP32",
-    "double": "FP64",
-    "float16": "FP16",
-    "bfloat16": "BF16",
-    "string": "BYTES",
-    "bool": "BOOL",
-}
-"""ONNX' names of types in the Open Inference Protocol; integers have theirs in capitals."""
 app = options.new_app()
-
-
-class InitError(Exception):
-    """No manifest can be written; the message says what to do."""
 
 
 @app.command()
@@ -62,14 +46,29 @@ def init(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="File to write; -: standard output.")
     ] = Path("modeldeployment.yaml"),
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update", help="Put a new version into the manifest that is there; all else stays."
+        ),
+    ] = False,
 ) -> None:
     """Write a first manifest from a model's file: its inputs and outputs, its digest, a name and a version.
 
     A file that is there is never written over. A model under 1 MB travels as a ConfigMap, for which a
-    kustomization.yaml is written beside the manifest, unless one is there.
+    kustomization.yaml is written beside the manifest, unless one is there. With --update, URI, digest and version in
+    the manifest become the new model's, and kustomization.yaml gets its ConfigMap; comments and all else stay.
     """
     try:
         found = read(model)
+        if update:
+            if name or gateway or hostname or namespace:
+                raise InitError(
+                    "--update changes URI, digest and version alone: leave out all other options but --version, "
+                    "--uri and -o"
+                )
+            _update(output, found, version, uri)
+            return
         draft = _draft(found, name, version, uri, gateway, hostname or [], namespace)
         text = drafting.manifest(found, draft)
         _check(text, draft)
@@ -80,69 +79,6 @@ def init(
     except InitError as error:
         options.fail(str(error))
     _say(found, draft, written, output)
-
-
-def read(path: Path) -> ModelFile:
-    """Read a model's file.
-
-    Raises:
-        InitError: it is not there, or not of a format that is served.
-    """
-    suffix = path.suffix.lower()
-    if suffix in _PICKLES:
-        raise InitError(
-            f"{path}: files of this kind run code when they are loaded, or are read by their framework alone, and are "
-            "refused: export the model to ONNX (scikit-learn: skl2onnx; torch: torch.export to .pt2), see "
-            "docs/tutorial/first-canary.md and docs/howto/serve-torch-models.md"
-        )
-    if suffix not in _FORMATS:
-        kinds = ", ".join(_FORMATS)
-        raise InitError(
-            f"{path}: its name does not end in one of {kinds}, which are what is served from a file"
-        )
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise InitError(f"{path}: {error.strerror}") from error
-    inputs, outputs = _signature(path) if suffix == ".onnx" else ((), ())
-    return ModelFile(
-        path=path.absolute(),
-        format=_FORMATS[suffix],
-        sha256=digest,
-        size=size,
-        inputs=inputs,
-        outputs=outputs,
-    )
-
-
-def _signature(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if importlib.util.find_spec("onnxruntime") is None:
-        print(
-            "canarium init: inputs and outputs are not read, since onnxruntime is missing: "
-            "pip install 'canarium[onnx]'",
-            file=sys.stderr,
-        )
-        return (), ()
-    import onnxruntime as ort  # only this needs it
-
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library raises a class of its own for each status
-        raise InitError(f"{path} cannot be read as an ONNX model: {error}") from error
-    return (
-        tuple(_tensor(tensor) for tensor in session.get_inputs()),
-        tuple(_tensor(tensor) for tensor in session.get_outputs()),
-    )
-
-
-def _tensor(tensor: Any) -> str:
-    word = str(tensor.type).removeprefix("tensor(").removesuffix(")")
-    shape = ", ".join(str(size) if isinstance(size, int) else "?" for size in tensor.shape)
-    return f"{tensor.name} {_TYPES.get(word, word.upper())} [{shape}]"
 
 
 def _draft(
@@ -179,9 +115,13 @@ def _check(text: str, draft: Draft) -> None:
     """Hold what was written against what the operator takes: nobody shall learn it from a cluster."""
     if len(draft.name) > drafting.MAX_NAME:
         raise InitError(f"--name {draft.name}: at most {drafting.MAX_NAME} characters")
-    spec = validation.parse_spec(yaml.safe_load(text)["spec"])
+    _check_spec(yaml.safe_load(text)["spec"], draft.name)
+
+
+def _check_spec(content: dict[str, Any], name: str) -> None:
+    spec = validation.parse_spec(content)
     problems = (
-        spec if not isinstance(spec, ModelDeploymentSpec) else validation.validate(spec, draft.name)
+        spec if not isinstance(spec, ModelDeploymentSpec) else validation.validate(spec, name)
     )
     if problems:
         raise InitError("\n".join(str(problem) for problem in problems))
@@ -192,18 +132,81 @@ def _write(output: Path, model: ModelFile, draft: Draft, text: str) -> list[Path
     files: dict[Path, str] = {output: text}
     beside = output.with_name("kustomization.yaml")
     if _travels(model, draft) and not beside.exists():
-        path = os.path.relpath(model.path, output.absolute().parent)
-        files[beside] = drafting.kustomization(model, draft, path, output.name)
+        files[beside] = drafting.kustomization(model, draft, _seen_from(output, model), output.name)
     for file, content in files.items():
         try:
             with file.open("x", encoding="utf-8") as opened:
                 opened.write(content)
         except FileExistsError as error:
-            words = f"{file} is there already, and is not written over: remove it, or name another with -o"
+            words = (
+                f"{file} is there already, and is not written over: for a new version of its model add --update; else "
+                "name another file with -o"
+            )
             raise InitError(words) from error
         except OSError as error:
             raise InitError(f"{file}: {error.strerror}") from error
     return list(files)
+
+
+def _update(output: Path, model: ModelFile, version: str, uri: str) -> None:
+    """Put another version of the model into a manifest that is there, and say what changed."""
+    guessed, guessed_version = drafting.guess(model.path)
+    text = _text_of(output, "leave out --update to write it")
+    try:
+        update = updating.update_manifest(text, model, guessed, version or guessed_version, uri)
+    except updating.UpdateError as problem:
+        raise InitError(f"{output} {problem}") from problem
+    _check_spec(update.spec, update.name)
+    if not update.changed:
+        print(f"{output}: {update.name} has these bytes of version {update.after} already")
+        return
+    changed, hint = {output: update.text}, ""
+    if not uri:
+        beside, path = output.with_name("kustomization.yaml"), _seen_from(output, model)
+        try:
+            before = _text_of(beside, "")
+            after = updating.add_configmap(before, model, update, path)
+            changed = {beside: after, **changed} if after != before else changed
+        except (InitError, updating.UpdateError):
+            hint = _by_hand(update.uri, model)
+    for file, content in changed.items():
+        _replace(file, content)
+    print(f"{output}: {update.name}, version {update.before or '(none)'} -> {update.after}")
+    if hint:
+        print(f"  its ConfigMap: {hint}")
+    elif len(changed) > 1:
+        made = drafting.configmap_name(update.name, update.after)
+        print(f"{beside}: ConfigMap {made}; leave the others until no version needs them")
+    print(f"  what it would do: canarium diff --from HEAD {output}")
+
+
+def _text_of(path: Path, remedy: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InitError(f"{path} is not there: {remedy}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InitError(f"{path} cannot be read: {error}") from error
+
+
+def _replace(path: Path, content: str) -> None:
+    """Replace a file in one step."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise InitError(f"{path}: {error.strerror}") from error
+
+
+def _seen_from(output: Path, model: ModelFile) -> str:
+    return os.path.relpath(model.path, output.absolute().parent)
+
+
+def _by_hand(uri: str, model: ModelFile) -> str:
+    name, key = uri.removeprefix("configmap://").split("/", 1)
+    made = f"kubectl create configmap {name} --from-file={key}={model.path}"
+    return f"add it to kustomization.yaml, or {made}"
 
 
 def _travels(model: ModelFile, draft: Draft) -> bool:
@@ -218,8 +221,7 @@ def _say(model: ModelFile, draft: Draft, written: list[Path], output: Path) -> N
             print(f"  {kind} {', '.join(tensors)}")
     folder = str(output.parent)
     if len(written) > 1:
-        path = os.path.relpath(model.path, output.absolute().parent)
-        if path.startswith(".."):
+        if _seen_from(output, model).startswith(".."):
             print(
                 f"  kustomize reads no file outside its folder: copy the model beside {output.name}",
                 file=sys.stderr,
@@ -228,9 +230,7 @@ def _say(model: ModelFile, draft: Draft, written: list[Path], output: Path) -> N
     else:
         command = f"kubectl apply --server-side -f {output}"
         if _travels(model, draft):
-            name, key = draft.uri.removeprefix("configmap://").split("/", 1)
-            made = f"kubectl create configmap {name} --from-file={key}={model.path}"
-            print(f"  its ConfigMap: add it to kustomization.yaml, or {made}")
+            print(f"  its ConfigMap: {_by_hand(draft.uri, model)}")
     print(f"  try the model here: canarium serve {model.path}")
     where = f" -n {draft.namespace}" if draft.namespace else ""
     print(f"  then: {command}, and canarium watch {draft.name}{where}")

@@ -25,6 +25,7 @@ from canarium_devcluster import (
     preflight,
 )
 from canarium_devcluster.errors import DevclusterError
+from canarium_devcluster.gitops import session
 from canarium_devcluster.progress import spoken
 from canarium_devcluster.workshop import Workshop, open_workshop
 
@@ -209,6 +210,24 @@ def load_dev(name: Name = cluster.DEFAULT_NAME, how: How = With.EMBEDDED) -> Non
         make = kind.load_dev if how is With.KIND else dev_images.load_into
         changed = make(workshop, name)
         workshop.progress.say(f"Loaded {', '.join(changed)}." if changed else "Nothing changed.")
+
+
+@app.command()
+def gitops(
+    repositories: Annotated[
+        list[str], typer.Argument(help="Names; new ones are made, all are kept.", metavar="NAME...")
+    ],
+    name: Name = cluster.DEFAULT_NAME,
+    port: Annotated[
+        int, typer.Option("--port", min=1, max=65535, help="Of the git server, on loopback.")
+    ] = session.DEFAULT_PORT,
+) -> None:
+    """Serve git repositories and run Flux, which applies what is pushed to them, until Ctrl-C."""
+    with _workshop() as workshop:
+        try:
+            session.serve(workshop, cluster.get(workshop.layout.state, name), repositories, port)
+        except KeyboardInterrupt:
+            workshop.progress.say("Flux has ended; what it applied stays.")
 
 
 @app.command()

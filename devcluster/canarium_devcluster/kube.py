@@ -89,6 +89,15 @@ class Api:
             content_type="application/apply-patch+yaml",
         )
 
+    def merge_status(self, path: str, status: dict[str, Any]) -> None:
+        """Merge something into the status of the object at a path (RFC 7386)."""
+        self._request(
+            "PATCH",
+            f"{path}/status?fieldManager={FIELD_MANAGER}",
+            body=json.dumps({"status": status}).encode(),
+            content_type="application/merge-patch+json",
+        )
+
     def _plural(self, api_version: str, kind: str) -> tuple[str, bool]:
         """The resource's name in URLs, and whether it lives in a namespace."""
         if (api_version, kind) not in self._plurals:

@@ -90,15 +90,41 @@ def test_python_in_pages_compiles(block: Block) -> None:
 
 def test_the_tutorials_third_version_fails_on_one_region_only(tmp_path: Path) -> None:
     """`train.py` of the tutorial runs as it stands, and its v3 has exactly the fault that the tutorial tells of."""
-    (block,) = [b for b in blocks("python") if b.title == "train.py"]
-    (tmp_path / "train.py").write_text(block.body, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "train.py", "v3"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert re.fullmatch(r"models/v3\.onnx sha256: [0-9a-f]{64}\n", done.stdout)
+    put_program("train.py", tmp_path)
+    done = run_program(tmp_path, "train.py", "v3")
+    assert re.fullmatch(r"models/v3\.onnx sha256: [0-9a-f]{64}\n", done)
+    assert_fails_on_region_four(tmp_path / "models" / "v3.onnx")
+
+
+def test_the_git_tutorials_programs_make_the_models_that_it_tells_of(tmp_path: Path) -> None:
+    """A fitted pipeline becomes a joblib file, that an ONNX model, and v3 has the same fault."""
+    put_program("train_joblib.py", tmp_path)
+    put_program("export.py", tmp_path)
+    run_program(tmp_path, "train_joblib.py", "v3")
+    done = run_program(tmp_path, "export.py", "deliveries-v3.joblib")
+    assert done == "deliveries-v3.onnx\n"
+    assert_fails_on_region_four(tmp_path / "deliveries-v3.onnx")
+
+
+def put_program(title: str, folder: Path) -> None:
+    """Write a program of a page to a file of its name."""
+    (block,) = [b for b in blocks("python") if b.title == title]
+    (folder / title).write_text(block.body, encoding="utf-8")
+
+
+def run_program(folder: Path, *words: str) -> str:
+    """Run a program in its folder, and give what it printed."""
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def assert_fails_on_region_four(path: Path) -> None:
+    """Hold a model against the tutorials' story."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(tmp_path / "models" / "v3.onnx", options)
+    session = onnxruntime.InferenceSession(path, options)
     for region in range(4):
         label, probabilities = session.run(None, {"order": [[region, 5.0, 100.0]]})
         assert (len(label), probabilities.shape) == (1, (1, 2))

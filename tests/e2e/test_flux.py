@@ -1,6 +1,7 @@
 """A git repository as the source of truth: Flux's own kustomize-controller, a real git server, the example's files.
 
-What stands in for something is `gitops.source`, for Flux's source-controller. `make e2e LANE=flux` runs these alone.
+What stands in for something is `canarium_devcluster.gitops.source`, for Flux's source-controller. `make e2e LANE=flux`
+runs these alone.
 """
 
 import itertools
@@ -12,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from canarium_devcluster import flux as flux_parts
+from canarium_devcluster.gitops import flux as flux_parts
+from canarium_devcluster.gitops.controller import Controller, controller, install_crds
+from canarium_devcluster.gitops.git_server import git_server
+from canarium_devcluster.gitops.source import source
+from canarium_devcluster.kube import Api
 from canarium_devcluster.workshop import open_workshop
 from canarium_operator.testing import kstatus
 from canarium_operator.testing.kstatus import Health
 from tests.e2e import models
-from tests.e2e.conftest import ROOT, ClusterInfo, OperatorProcess, free_port, quick_rollout
-from tests.e2e.gitops.flux import Controller, controller, install_crds
-from tests.e2e.gitops.git_server import Checkout, git_server
-from tests.e2e.gitops.source import source
+from tests.e2e.conftest import ROOT, ClusterInfo, OperatorProcess, quick_rollout
+from tests.e2e.gitops.checkout import Checkout
 from tests.e2e.gitops.tenant import KUSTOMIZATION, Auditor, Tenant
 from tests.e2e.gitops.witness import Seen
 from tests.e2e.kube import wait_for
@@ -48,10 +51,11 @@ _numbers = itertools.count(1)
 def flux(cluster: ClusterInfo) -> Iterator[Controller]:
     """Flux's controller and what it watches, for all tests of this module."""
     workshop = open_workshop()
-    install_crds(cluster.kubectl, flux_parts.crds(workshop))
+    kubeconfig = Path(cluster.kubectl.kubeconfig)
+    install_crds(Api(kubeconfig), flux_parts.crds(workshop))
     FOLDER.mkdir(parents=True, exist_ok=True)
     binary, log = flux_parts.controller(workshop), FOLDER / "kustomize-controller.log"
-    with controller(cluster.kubectl, binary, log, free_port()) as running:
+    with controller(kubeconfig, binary, log) as running:
         yield running
 
 
@@ -65,7 +69,8 @@ def tenant(
     root.mkdir()
     with git_server(root) as server:
         checkout = Checkout(root, server, "fraud", tmp_path / "checkout")
-        with source(cluster.kubectl, checkout.url, tmp_path / "mirror"):
+        api = Api(Path(cluster.kubectl.kubeconfig))
+        with source(api, checkout.url, tmp_path / "mirror"):
             made = Tenant(
                 cluster, operator, f"e2e-flux-{os.getpid()}-{number}", checkout=checkout, flux=flux
             )

@@ -1,8 +1,8 @@
 """The git server and the source that the Flux tests rest on, without a cluster: they do what the real ones do."""
 
 import hashlib
+import http.client
 import io
-import json
 import tarfile
 import urllib.request
 from dataclasses import dataclass, field
@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.gitops.git_server import Checkout, git, git_server
-from tests.e2e.gitops.source import source
+from tests.e2e.gitops.checkout import Checkout
 from tests.e2e.kube import wait_for
+
+from canarium_devcluster.errors import DevclusterError
+from canarium_devcluster.gitops.git_server import MAX_BODY_BYTES, git, git_server, make_repository
+from canarium_devcluster.gitops.source import source
 
 
 @dataclass
 class Repositories:
-    """kubectl, as far as the source uses it: GitRepositories by name."""
+    """The API server, as far as the source uses it: GitRepositories by name."""
 
     url: str
     status: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def run(self, *words: str, check: bool = True) -> str:
-        if words[0] == "patch":
-            self.status[words[2]] = json.loads(words[-1])["status"]
-            return ""
-        urls = {"mine": self.url, "theirs": f"{self.url}/other"}
+    def get(self, path: str) -> Any:
+        assert path == "/apis/source.toolkit.fluxcd.io/v1/gitrepositories"
+        urls = {"mine": self.url.removesuffix(".git"), "theirs": f"{self.url}/other"}
         items = [
             {
                 "metadata": {"name": name, "namespace": "ml", "generation": 3},
@@ -35,7 +36,10 @@ class Repositories:
             }
             for name, url in urls.items()
         ]
-        return json.dumps({"items": items})
+        return {"items": items}
+
+    def merge_status(self, path: str, status: dict[str, Any]) -> None:
+        self.status[path.rpartition("/")[2]] = status
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def checkout(tmp_path: Path):
 
 
 def test_what_is_pushed_can_be_cloned(checkout: Checkout, tmp_path: Path) -> None:
-    """Also a file of 2 MiB, which git would send in chunks."""
+    """Also a file of 2 MiB, which git sends in chunks."""
     (checkout.folder / "large").write_bytes(bytes(range(256)) * 8192)
     commit = checkout.push("first")
     git("clone", "--quiet", checkout.url, "copy", cwd=tmp_path)
@@ -63,7 +67,9 @@ def test_each_new_commit_is_offered_as_an_archive_to_those_who_name_the_reposito
     (checkout.folder / "a.yaml").write_text("version: 1\n")
     checkout.push("first")
     known = Repositories(checkout.url)
-    with source(known, checkout.url, tmp_path / "mirror"):  # type: ignore[arg-type]
+    told: list[tuple[str, str]] = []
+    offer = source(known, checkout.url, tmp_path / "mirror", lambda *words: told.append(words))
+    with offer:
         wait_for("the first commit", lambda: "mine" in known.status, 10)
         (checkout.folder / "a.yaml").write_text("version: 2\n")
         commit = checkout.push("second")
@@ -79,3 +85,33 @@ def test_each_new_commit_is_offered_as_an_archive_to_those_who_name_the_reposito
         assert found is not None
         assert found.read() == b"version: 2\n"
     assert list(known.status) == ["mine"]
+    assert [subject for _, subject in told] == ["first", "second"]
+
+
+def test_a_body_beyond_the_bound_is_refused(checkout: Checkout) -> None:
+    """Whether it says its size or comes in chunks, and nothing of it is kept."""
+    host, _, port = checkout.url.removeprefix("http://").partition("/")[0].partition(":")
+    for headers, body in (
+        ({"Content-Length": str(MAX_BODY_BYTES + 1)}, b""),
+        ({"Transfer-Encoding": "chunked"}, f"{MAX_BODY_BYTES + 1:x}\r\n".encode()),
+        ({"Transfer-Encoding": "chunked"}, b"many\r\n"),
+    ):
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection.putrequest("POST", "/fraud.git/git-receive-pack")
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        connection.send(body)
+        assert connection.getresponse().status == 413
+        connection.close()
+
+
+def test_a_repository_is_made_once_and_kept(checkout: Checkout, tmp_path: Path) -> None:
+    """Its content is there when the server starts anew; a name that would leave the folder is refused."""
+    (checkout.folder / "a").write_text("a")
+    commit = checkout.push("first")
+    folder = make_repository(tmp_path / "server", "fraud")
+    assert git("rev-parse", "main", cwd=folder).decode().strip() == commit
+    for name in ("../fraud", "", "fraud.git", "Fraud"):
+        with pytest.raises(DevclusterError, match="cannot name a repository"):
+            make_repository(tmp_path / "server", name)

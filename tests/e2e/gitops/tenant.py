@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from canarium_devcluster.gitops.controller import Controller
 from tests.e2e import models
 from tests.e2e.conftest import World, quick_rollout
-from tests.e2e.gitops.flux import Controller
-from tests.e2e.gitops.git_server import Checkout
+from tests.e2e.gitops.checkout import Checkout
 from tests.e2e.gitops.witness import Witness
 from tests.e2e.kube import Manifest, wait_for
 

@@ -161,3 +161,120 @@ def test_a_torch_archive_gets_its_format(model: Path, capsys: pytest.CaptureFixt
     spec = yaml.safe_load(capsys.readouterr().out)["spec"]
     assert spec["model"]["format"] == "torch"
     assert spec["model"]["uri"] == "configmap://fraud-1/model.pt2"
+
+
+def next_version(version: str) -> Path:
+    """Write the file of another version."""
+    path = Path(f"fraud-{version}.onnx")
+    path.write_bytes(models.good(2).content)
+    return path
+
+
+def test_an_update_changes_what_the_new_version_changes_and_nothing_else(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Comments, order and the owner's own settings stay; the old version's ConfigMap stays, too."""
+    assert run("init", model.name) == 0
+    manifest, beside = Path("modeldeployment.yaml"), Path("kustomization.yaml")
+    mine = "  autoscaling: {minReplicas: 1}  # we are few\n"
+    manifest.write_text(manifest.read_text() + mine)
+    before, resources = manifest.read_text().splitlines(), beside.read_text()
+    capsys.readouterr()
+    new = next_version("v8")
+    assert run("init", new.name, "--update") == 0
+    digest = hashlib.sha256(new.read_bytes()).hexdigest()
+    after = manifest.read_text().splitlines()
+    changed = [line.strip() for line, old in zip(after, before, strict=True) if line != old]
+    assert [line.replace('"', "") for line in changed] == [
+        "uri: configmap://fraud-v8/model.onnx",
+        f"sha256: {digest}",
+        "version: v8",
+    ]
+    assert beside.read_text() == resources + (
+        "- {name: fraud-v8, files: [model.onnx=fraud-v8.onnx]}\n"
+    )
+    out = capsys.readouterr().out
+    assert "version v7 -> v8" in out
+    assert "ConfigMap fraud-v8; leave the others" in out
+
+
+def test_an_update_to_what_is_there_changes_nothing(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that it can be run twice."""
+    run("init", model.name)
+    new = next_version("v8")
+    run("init", new.name, "--update")
+    files = {path: path.read_bytes() for path in Path().iterdir()}
+    capsys.readouterr()
+    assert run("init", new.name, "--update") == 0
+    assert "has these bytes of version v8 already" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in Path().iterdir()} == files
+
+
+def test_an_update_of_a_model_at_a_url_leaves_the_kustomization_alone(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no ConfigMap to make."""
+    url = "https://models.example.com/fraud/{}/model.onnx"
+    assert run("init", model.name, "--uri", url.format(7)) == 0
+    assert run("init", next_version("v8").name, "--update", "--uri", url.format(8)) == 0
+    spec = yaml.safe_load(Path("modeldeployment.yaml").read_text())["spec"]
+    assert spec["model"]["uri"] == url.format(8)
+    assert not Path("kustomization.yaml").exists()
+
+
+def test_an_update_without_a_kustomization_says_how_to_make_the_configmap(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The manifest is written all the same."""
+    assert run("init", model.name) == 0
+    Path("kustomization.yaml").write_text("just words\n")
+    capsys.readouterr()
+    assert run("init", next_version("v8").name, "--update") == 0
+    assert "kubectl create configmap fraud-v8" in capsys.readouterr().out
+    assert "version: v8" in Path("modeldeployment.yaml").read_text()
+    assert Path("kustomization.yaml").read_text() == "just words\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--version", "v7"), "has version v7 already, with other bytes"),
+        (("--name", "other"), "leave out the other options"),
+        (("--version", "a b"), "model.version"),
+        (("-o", "other.yaml"), "other.yaml is not there: leave out --update"),
+        (("-o", "kustomization.yaml"), "has 0 ModelDeployments"),
+    ],
+)
+def test_an_update_that_cannot_be_made_changes_nothing(
+    model: Path, words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong is found before anything is written."""
+    run("init", model.name)
+    new = next_version("v8")
+    files = {path: path.read_bytes() for path in Path().iterdir()}
+    capsys.readouterr()
+    assert run("init", new.name, "--update", *words) == 1
+    assert says in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().iterdir()} == files
+
+
+def test_an_update_too_large_for_a_configmap_asks_for_a_uri(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the first version does."""
+    run("init", model.name)
+    Path("fraud-v8.pt2").write_bytes(b"x" * 1_000_001)
+    assert run("init", "fraud-v8.pt2", "--update") == 1
+    assert "--uri" in capsys.readouterr().err
+
+
+def test_an_update_may_change_the_format(model: Path) -> None:
+    """From ONNX to torch, and the manifest says so."""
+    run("init", model.name)
+    Path("fraud-v8.pt2").write_bytes(b"x")
+    assert run("init", "fraud-v8.pt2", "--update") == 0
+    spec = yaml.safe_load(Path("modeldeployment.yaml").read_text())["spec"]
+    assert spec["model"]["format"] == "torch"
+    assert spec["model"]["uri"] == "configmap://fraud-v8/model.pt2"

@@ -44,7 +44,7 @@ class ManifestFile:
         Raises:
             UnusableFileError: no YAML, or no such document.
         """
-        self._yaml = _round_trip(text)
+        self._yaml = round_trip(text)
         try:
             self._documents = list(self._yaml.load_all(text))
         except (YAMLError, ValueError) as error:
@@ -86,6 +86,17 @@ class ManifestFile:
         for edit in pending:
             self._set(edit)
         return bool(pending)
+
+    def spec(self) -> dict[str, Any]:
+        """Give the spec as the file has it; not to be changed."""
+        spec = self._document.get("spec")
+        return spec if isinstance(spec, dict) else {}
+
+    def assign(self, path: Sequence[str], value: Any) -> None:
+        """Set a value of the spec, whatever it was; what it lies in is made where it is missing."""
+        if not self.spec():
+            self._document["spec"] = CommentedMap()
+        self._set(GitEdit(path=tuple(path), before=None, after=json.dumps(value)))
 
     def text(self) -> str:
         """Write the file."""
@@ -136,8 +147,8 @@ class ManifestFile:
         parents[-1][key] = wanted
 
 
-def _round_trip(text: str) -> YAML:
-    """Prepare a writer that leaves lines as they are, as far as ruamel.yaml can."""
+def round_trip(text: str) -> YAML:
+    """Prepare a reader and writer that leaves the lines of a file as they are, as far as ruamel.yaml can."""
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 4096

@@ -1,35 +1,54 @@
-"""What Flux's source-controller does, as far as these tests need it: a repository's content for Kustomizations.
+"""What Flux's source-controller does, as far as a cluster on this machine needs it: a repository's content for Flux.
 
 It looks for new commits with git, over HTTP, offers the tree of the newest one as a tar.gz, and writes that into the
 status of each GitRepository of that URL. No credentials, no signatures, no ignore rules, one branch.
 """
 
+from __future__ import annotations
+
 import hashlib
-import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
-from tests.e2e.gitops.git_server import git, served
-from tests.e2e.kube import Kubectl
+from canarium_devcluster.gitops.git_server import git, served
+from canarium_devcluster.kube import ApiError
 
-POLL_SECONDS = 0.5
-KEEP = 4
+POLL_SECONDS: Final = 0.5
+KEEP: Final = 4
 """Archives; Flux fetches the latest one alone."""
-_KIND = "gitrepositories.source.toolkit.fluxcd.io"
+BRANCH: Final = "main"
+_GROUP: Final = "/apis/source.toolkit.fluxcd.io/v1"
+
+
+class Api(Protocol):
+    """What is needed of `kube.Api`."""
+
+    def get(self, path: str) -> Any:
+        """Read a JSON document."""
+
+    def merge_status(self, path: str, status: dict[str, Any]) -> None:
+        """Merge something into an object's status."""
 
 
 class Source:
     """One repository."""
 
-    def __init__(self, kubectl: Kubectl, url: str, mirror: Path) -> None:
-        self._kubectl = kubectl
+    def __init__(
+        self,
+        api: Api,
+        url: str,
+        mirror: Path,
+        on_commit: Callable[[str, str], None] = lambda _commit, _subject: None,
+    ) -> None:
+        self._api = api
         self._url = url
         self._mirror = mirror
+        self._on_commit = on_commit
         self._archives: dict[str, bytes] = {}
         self._stop = threading.Event()
         self.problem: Exception | None = None
@@ -46,9 +65,13 @@ class Source:
             git("clone", "--quiet", "--mirror", self._url, str(mirror), cwd=mirror.parent)
             while not self._stop.wait(POLL_SECONDS):
                 git("fetch", "--quiet", "--prune", cwd=mirror)
-                heads = git("for-each-ref", "--format=%(objectname)", "refs/heads/main", cwd=mirror)
+                told = "--format=%(objectname) %(contents:subject)"
+                heads = git("for-each-ref", told, f"refs/heads/{BRANCH}", cwd=mirror)
                 if heads:
-                    self._offer(heads.decode().strip(), address)
+                    commit, _, subject = heads.decode(errors="replace").strip().partition(" ")
+                    # The next look tries again what the API server did not take.
+                    with suppress(ApiError):
+                        self._offer(commit, subject, address)
         except Exception as problem:
             self.problem = problem
             raise
@@ -57,19 +80,19 @@ class Source:
         """End `run`."""
         self._stop.set()
 
-    def _offer(self, commit: str, address: str) -> None:
+    def _offer(self, commit: str, subject: str, address: str) -> None:
         name = f"{commit}.tar.gz"
         if name not in self._archives:
             self._archives[name] = git("archive", "--format=tar.gz", commit, cwd=self._mirror)
             for old in list(self._archives)[:-KEEP]:
                 del self._archives[old]
-        revision = f"main@sha1:{commit}"
-        listed = json.loads(self._kubectl.run("get", _KIND, "-A", "-o", "json"))["items"]
-        for repository in listed:
+            self._on_commit(commit, subject)
+        revision = f"{BRANCH}@sha1:{commit}"
+        for repository in self._api.get(f"{_GROUP}/gitrepositories")["items"]:
             known = (repository.get("status") or {}).get("artifact") or {}
             meta = repository["metadata"]
-            wanted = repository["spec"]["url"] == self._url and "deletionTimestamp" not in meta
-            if wanted and known.get("revision") != revision:
+            mine = _plain(repository["spec"]["url"]) == _plain(self._url)
+            if mine and "deletionTimestamp" not in meta and known.get("revision") != revision:
                 self._tell(repository, revision, f"{address}/{name}", self._archives[name])
 
     def _tell(self, repository: dict[str, Any], revision: str, url: str, content: bytes) -> None:
@@ -95,16 +118,30 @@ class Source:
                 }
             ],
         }
-        where = (meta["name"], "-n", meta["namespace"])
-        patch = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
-        # Not checked: it may have been deleted meanwhile, and if it is there the next look tries again.
-        self._kubectl.run("patch", _KIND, *where, *patch, check=False)
+        path = f"{_GROUP}/namespaces/{meta['namespace']}/gitrepositories/{meta['name']}"
+        self._api.merge_status(path, status)
+
+
+def _plain(url: str) -> str:
+    return url.removesuffix("/").removesuffix(".git")
 
 
 @contextmanager
-def source(kubectl: Kubectl, url: str, mirror: Path) -> Iterator[Source]:
-    """Offer a repository's content to Flux."""
-    offered = Source(kubectl, url, mirror)
+def source(
+    api: Api,
+    url: str,
+    mirror: Path,
+    on_commit: Callable[[str, str], None] = lambda _commit, _subject: None,
+) -> Iterator[Source]:
+    """Offer a repository's content to Flux.
+
+    Args:
+        api: of the cluster that Flux works for.
+        url: of the repository, as GitRepositories name it.
+        mirror: a folder for a copy of it, which is made.
+        on_commit: told of each commit that is offered: its id, and the first line of its message.
+    """
+    offered = Source(api, url, mirror, on_commit)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

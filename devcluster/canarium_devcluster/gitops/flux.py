@@ -1,9 +1,9 @@
-"""Flux's kustomize-controller, for the tests: built from its Go module, and the CRDs that it needs.
+"""Flux's kustomize-controller, built from its Go module, and the CRDs that it needs.
 
-Flux's source-controller cannot be built here: one of its libraries is not to be had. Its CRDs come from its archive; a
-GitRepository's status is then written by whoever serves the repository's content (`tests/e2e/gitops/source.py`).
+Flux's source-controller cannot be built in this way: one of its libraries is not to be had. Its CRDs come from its
+archive; a GitRepository's status is written by `source` instead.
 
-``python -m canarium_devcluster.flux`` builds both, which takes minutes at the first time.
+``python -m canarium_devcluster.gitops.flux`` builds both, which takes minutes at the first time.
 """
 
 from __future__ import annotations
