@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any, Final
 
 from canarium_api import API_VERSION, KIND
+from canarium_api.kstatus import Health
 from canarium_api.rollout import ReadyWhen
 from canarium_api.status import Phase
 from canarium_operator.core.observation import GatewayClass, LoadProblem
 from canarium_operator.core.revision import revision_of
-from canarium_operator.testing.kstatus import Health
 from canarium_operator.testing.scenario import IMAGE, REF, Scenario, Traffic, make_spec
 
 V1, V2 = (revision_of(make_spec(v), IMAGE).name for v in "12")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from canarium_api import KIND
+from canarium_api import KIND, kstatus
 from canarium_api.conditions import Reason
 from canarium_api.rollout import ReadyWhen
 from canarium_api.status import MAX_FAILED_REVISIONS, MAX_HISTORY, ModelDeploymentStatus, Phase
@@ -16,7 +16,6 @@ from canarium_operator.core import manifests, naming, ratio, versions
 from canarium_operator.core.naming import ObjectRef
 from canarium_operator.core.resources import front, route
 from canarium_operator.core.rollout.state import WITHOUT_EVENT, is_legal
-from canarium_operator.testing import kstatus
 from canarium_operator.testing.cluster import Call, FakeCluster
 from tests.argocd import ArgoLua
 from tests.situations import KSTATUS
@@ -167,7 +166,7 @@ class Monitor:
             name for name in ("Ready", "Reconciling", "Stalled") if conditions.get(name) == "True"
         ]
         assert len(told) == 1, conditions
-        assert KSTATUS[_LUA.health(body)["status"]] is kstatus.compute(body)
+        assert KSTATUS[_LUA.health(body)["status"]] is kstatus.judge(body).health
         if told != ["Ready"]:
             return
         assert conditions["Available"] == "True"

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from canarium_api import API_VERSION, KIND, structural
+from canarium_api import API_VERSION, KIND, kstatus, structural
 from canarium_api.analysis import AnalysisTemplateSpec
 from canarium_api.structural import Schema, Violation
 from canarium_api.v1alpha1 import ModelDeploymentSpec
-from canarium_cli.checking import cel, kstatus, objects
+from canarium_cli.checking import cel, objects
 from canarium_cli.checking.advice import advice
 from canarium_cli.checking.documents import Document
 from canarium_cli.checking.findings import Finding, Rule, Severity

@@ -1,19 +1,10 @@
-"""What kstatus says of an object, and so Flux' health checks and Helm's `--wait`.
+"""What kstatus says of an object, in one word; `canarium_api.kstatus` has the rules, and can tell why."""
 
-Written after `pkg/kstatus/status` of cli-utils (the same in Flux' fork), for kinds that it has no rule of its own for.
-"""
-
-from enum import StrEnum
 from typing import Any
 
+from canarium_api.kstatus import Health, judge
 
-class Health(StrEnum):
-    """The words of kstatus."""
-
-    IN_PROGRESS = "InProgress"
-    FAILED = "Failed"
-    CURRENT = "Current"
-    TERMINATING = "Terminating"
+__all__ = ["Health", "compute"]
 
 
 def compute(manifest: dict[str, Any]) -> Health:
@@ -22,22 +13,4 @@ def compute(manifest: dict[str, Any]) -> Health:
     Args:
         manifest: as the API server gives it.
     """
-    metadata, status = manifest["metadata"], manifest.get("status", {})
-    if metadata.get("deletionTimestamp"):
-        return Health.TERMINATING
-    if "generation" in metadata and "observedGeneration" in status:
-        if not isinstance(status["observedGeneration"], int):
-            msg = "kstatus refuses an observedGeneration that is no integer"
-            raise TypeError(msg)
-        if status["observedGeneration"] != metadata["generation"]:
-            return Health.IN_PROGRESS
-    conditions = status.get("conditions", [])
-    for condition in conditions:
-        if condition["type"] == "Reconciling" and condition["status"] == "True":
-            return Health.IN_PROGRESS
-        if condition["type"] == "Stalled" and condition["status"] == "True":
-            return Health.FAILED
-    for condition in conditions:
-        if condition["type"] == "Ready":
-            return Health.CURRENT if condition["status"] == "True" else Health.IN_PROGRESS
-    return Health.CURRENT
+    return judge(manifest).health
