@@ -15,11 +15,10 @@ from canarium_dashboard.history import CheckPoint, WeightPoint, point_of
 from canarium_dashboard.told import time_of
 from canarium_dashboard.views import checks, health, offers, revisions, steps, weights
 from canarium_dashboard.views.checks import CheckView
-from canarium_dashboard.views.health import Health
-from canarium_dashboard.views.listing import message_of
 from canarium_dashboard.views.offers import Offer
 from canarium_dashboard.views.revisions import Deed, Ending, RevisionView
 from canarium_dashboard.views.steps import StepView
+from canarium_dashboard.views.summary import Summary, summary_of
 from canarium_dashboard.views.weights import TrafficPoint, WeightChart
 
 
@@ -55,19 +54,10 @@ class Goal(ApiModel):
     evidence: str = ""
 
 
-class Detail(ApiModel):
+class Detail(Summary):
     """The page."""
 
     now: datetime
-    namespace: str
-    name: str
-    health: Health
-    health_words: str
-    phase: Phase
-    message: str
-    stable: str | None = None
-    canary: str | None = None
-    weight: int | None = None
     next_check_at: datetime | None = None
     may_act: bool = False
     why_not: str = ""
@@ -117,22 +107,13 @@ class Known:
 def detail_of(known: Known) -> Detail:
     """Make the page."""
     status, spec = known.status, parsed(known.spec)
-    found = health.health_of(status, known.generation)
     row = _steps(status, spec)
     failed = _failed(status)
     cards, words = _checks(known, spec, failed is not None)
     goals, experiment = _goals(status)
     return Detail(
+        **dict(summary_of((known.namespace, known.name), known.generation, status)),
         now=known.now,
-        namespace=known.namespace,
-        name=known.name,
-        health=found,
-        health_words=health.WORDS[found],
-        phase=status.phase,
-        message=message_of(status, known.generation),
-        stable=health.label_of(status.stable),
-        canary=health.label_of(status.canary),
-        weight=status.canary.weight if status.canary is not None else None,
         next_check_at=status.rollout.next_check_at if status.rollout is not None else None,
         may_act=known.may_act,
         why_not=known.why_not,

@@ -7,24 +7,14 @@ from datetime import datetime
 from pydantic import Field
 
 from canarium_api.base import ApiModel
-from canarium_api.status import ModelDeploymentStatus, Phase, Verdict
+from canarium_api.status import ModelDeploymentStatus, Verdict
 from canarium_dashboard.views import health
-from canarium_dashboard.views.health import Health
+from canarium_dashboard.views.summary import Summary, summary_of
 
 
-class Row(ApiModel):
+class Row(Summary):
     """One ModelDeployment."""
 
-    namespace: str
-    name: str
-    health: Health
-    health_words: str
-    phase: Phase
-    message: str
-    stable: str | None = None
-    canary: str | None = None
-    weight: int | None = None
-    """Percent of the traffic that the canary has; None: there is none."""
     weights: list[int] = Field(default=[])
     """Of the steps of the rollout under way."""
     step: int | None = None
@@ -70,31 +60,13 @@ def list_of(
 
 
 def _row(key: tuple[str, str], generation: int | None, status: ModelDeploymentStatus) -> Row:
-    found = health.health_of(status, generation)
     rollout, last = status.rollout, status.last_transition
     checks = rollout.checks if rollout is not None else []
     return Row(
-        namespace=key[0],
-        name=key[1],
-        health=found,
-        health_words=health.WORDS[found],
-        phase=status.phase,
-        message=message_of(status, generation),
-        stable=health.label_of(status.stable),
-        canary=health.label_of(status.canary),
-        weight=status.canary.weight if status.canary is not None else None,
+        **dict(summary_of(key, generation, status)),
         weights=rollout.weights if rollout is not None else [],
         step=rollout.step if rollout is not None else None,
         failing=[c.name for c in checks if c.verdict is Verdict.FAIL],
         versions=[f"{v.name} {v.weight}%" for v in status.versions],
         since=last.at if last is not None else None,
     )
-
-
-def message_of(status: ModelDeploymentStatus, generation: int | None) -> str:
-    """Give what the operator says, and that it is of an older spec where it is."""
-    if status.observed_generation < 0:
-        return status.message or "the operator has not looked at it yet: does it run?"
-    if generation is not None and status.observed_generation != generation:
-        return f"the operator has not seen the present spec yet; before: {status.message}"
-    return status.message
