@@ -20,13 +20,12 @@ from canarium_api.duration import parse_duration
 from canarium_cli import following, options
 from canarium_cli.access_errors import AccessError
 from canarium_cli.feeds import follow
-from canarium_cli.following import End, Goal, Session, Snapshot
+from canarium_cli.following import End, Goal, Line, Session, Snapshot
 from canarium_cli.rendering import cells, screen
 
 _TICK_LIVE = 0.5
 """Seconds between two frames."""
 _TICK_PLAIN = 5.0
-_NOTHING_MORE = End(code=following.LOST, message="nothing more is told of it")
 app = options.new_app()
 
 
@@ -75,9 +74,13 @@ def watch(
         feed = follow(
             access, space, short, tick=_TICK_LIVE if live else _TICK_PLAIN, surroundings=live
         )
-        show = show_live if live else show_lines
+        session = Session(goal=goal)
         with closing(feed):
-            end = show(feed, Session(goal=goal), console, seconds, as_json=output is Lines.JSON)
+            if live:
+                end = show_live(feed, session, console, seconds)
+            else:
+                as_json = output is Lines.JSON
+                end = show_lines(feed, session, console, seconds, as_json=as_json)
     except AccessError as error:
         options.fail(str(error), following.LOST)
     except KeyboardInterrupt:
@@ -86,26 +89,18 @@ def watch(
 
 
 def show_live(
-    feed: Iterable[Snapshot],
-    session: Session,
-    console: Console,
-    seconds: float | None,
-    *,
-    as_json: bool = False,
-    clock: Callable[[], float] = time.monotonic,
+    feed: Iterable[Snapshot], session: Session, console: Console, seconds: float | None
 ) -> End:
     """Draw what a feed gives until the watch ends; the last frame stays."""
-    del as_json  # a terminal shows no JSON
-    end: End | None = None
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as view:
-        for snapshot, _, end in _looked(feed, session, seconds, clock):
+
+        def draw(snapshot: Snapshot, _: list[Line]) -> None:
             if snapshot.body is not None:
                 width, height = console.size
                 drawn = screen.frame(snapshot, session.trends, width=width, height=height)
                 view.update(drawn, refresh=True)
-            if end is not None:
-                break
-    end = end or _NOTHING_MORE
+
+        end = _watched(feed, session, draw, seconds)
     console.print(screen.ending(end))
     return end
 
@@ -120,32 +115,38 @@ def show_lines(
     clock: Callable[[], float] = time.monotonic,
 ) -> End:
     """Print what is new of what a feed gives, until the watch ends; standard error says how."""
-    end: End | None = None
-    for _, lines, end in _looked(feed, session, seconds, clock):
+
+    def tell(_: Snapshot, lines: list[Line]) -> None:
         for line in lines:
             if as_json:
                 entry = {"at": line.at.isoformat(), "reason": line.word, "message": line.text}
                 print(json.dumps(entry, ensure_ascii=False), flush=True)
             else:
                 console.print(screen.plain(line), soft_wrap=True)
-        if end is not None:
-            break
-    end = end or _NOTHING_MORE
+
+    end = _watched(feed, session, tell, seconds, clock)
     sys.stdout.flush()
     cells.console(sys.stderr).print(screen.ending(end), soft_wrap=True)
     return end
 
 
-def _looked(
-    feed: Iterable[Snapshot], session: Session, seconds: float | None, clock: Callable[[], float]
-) -> Iterable[tuple[Snapshot, list[following.Line], End | None]]:
-    """Look at each snapshot; the last one comes with how the watch ends."""
+def _watched(
+    feed: Iterable[Snapshot],
+    session: Session,
+    show: Callable[[Snapshot, list[Line]], None],
+    seconds: float | None,
+    clock: Callable[[], float] = time.monotonic,
+) -> End:
+    """Look at each snapshot and show it, the last one too; give how the watch ends."""
     began = clock()
     for snapshot in feed:
         lines, end = session.look(snapshot)
         if end is None and seconds is not None and clock() - began >= seconds:
             end = following.timed_out(snapshot, seconds)
-        yield snapshot, lines, end
+        show(snapshot, lines)
+        if end is not None:
+            return end
+    return End(code=following.LOST, message="nothing more is told of it")
 
 
 def application(_word: str) -> typer.Typer:
