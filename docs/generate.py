@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 
 from canarium_api import jobs_config, metric_names, router_config, runtime_config, shadow_config
 from canarium_api.conditions import ConditionType, Reason
+from canarium_api.generated import write_or_compare
 from canarium_api.jobs_config import JobsConfig
 from canarium_api.metric_names import CacheLevel
 from canarium_api.router_config import RouterConfig
@@ -496,21 +497,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--check", action="store_true", help="compare with the files instead of writing"
     )
     check = parser.parse_args(arguments).check
-    stale = 0
-    for path, content in generate().items():
-        if path.exists() and path.read_text(encoding="utf-8") == content:
-            continue
-        name = path.relative_to(DOCS.parent)
-        if check:
-            stale = 1
-            print(
-                f"{name} is not what the code says: run make generate and commit the result",
-                file=sys.stderr,
-            )
-        else:
-            path.write_text(content, encoding="utf-8")
-            print(f"wrote {name}")
-    return stale
+    return write_or_compare(generate(), root=DOCS.parent, source="the code says", check=check)
 
 
 if __name__ == "__main__":

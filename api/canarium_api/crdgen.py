@@ -15,6 +15,7 @@ from canarium_api import GROUP, KIND, PLURAL, SHORT_NAME, VERSION
 from canarium_api.analysis import AnalysisTemplateSpec
 from canarium_api.base import ApiModel
 from canarium_api.crddocs import make_reference
+from canarium_api.generated import write_or_compare
 from canarium_api.status import ModelDeploymentStatus
 from canarium_api.v1alpha1 import ModelDeploymentSpec
 
@@ -284,21 +285,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="compare with the files below DIR instead of writing",
     )
     options = parser.parse_args(arguments)
-    stale = []
-    for path, content in generate().items():
-        file = (options.check or Path()) / path
-        if options.check is None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(content, encoding="utf-8")
-            print(f"wrote {path}")
-        elif not file.exists() or file.read_text(encoding="utf-8") != content:
-            stale.append(path)
-    for path in stale:
-        print(
-            f"{path} is not what the types in api/ say: run make generate and commit the result",
-            file=sys.stderr,
-        )
-    return 1 if stale else 0
+    root, check = options.check or Path(), options.check is not None
+    files = {root / path: content for path, content in generate().items()}
+    return write_or_compare(files, root=root, source="the types in api/ say", check=check)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import yaml
 
+from canarium_api.generated import write_or_compare
+
 HERE: Final = Path(__file__).parent
 SCRIPTS: Final = HERE / "ModelDeployment"
 TARGET: Final = HERE / "argocd-cm.yaml"
@@ -66,15 +68,9 @@ def main() -> int:
     """Write the file, or compare it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail when the file is stale")
-    wanted = HEADER + _yaml(make_config_map())
-    if not parser.parse_args().check:
-        TARGET.write_text(wanted, encoding="utf-8")
-        print(f"wrote {TARGET.relative_to(HERE.parents[1])}")
-        return 0
-    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == wanted:
-        return 0
-    print(f"stale: {TARGET.relative_to(HERE.parents[1])}; run make generate", file=sys.stderr)
-    return 1
+    files = {TARGET: HEADER + _yaml(make_config_map())}
+    check = parser.parse_args().check
+    return write_or_compare(files, root=HERE.parents[1], source="its scripts say", check=check)
 
 
 if __name__ == "__main__":

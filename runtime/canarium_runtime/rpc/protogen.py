@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from canarium_api.generated import write_or_compare
+
 HERE = Path(__file__).parent
 SOURCE = HERE / "open_inference.proto"
 _COMMON_POOL = "_descriptor_pool.Default()"
@@ -55,20 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--check", action="store_true", help="compare with the files instead of writing"
     )
     check = parser.parse_args(arguments).check
-    stale = 0
-    for path, text in generate().items():
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            continue
-        if check:
-            stale = 1
-            print(
-                f"{path.name} is not what {SOURCE.name} says: run make generate and commit the result",
-                file=sys.stderr,
-            )
-        else:
-            path.write_text(text, encoding="utf-8")
-            print(f"wrote {path.name}")
-    return stale
+    return write_or_compare(generate(), root=HERE, source=f"{SOURCE.name} says", check=check)
 
 
 if __name__ == "__main__":
