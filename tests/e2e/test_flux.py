@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from canarium_api import kstatus
+from canarium_api.kstatus import Health
 from canarium_devcluster.gitops import flux as flux_parts
 from canarium_devcluster.gitops.controller import Controller, controller, install_crds
 from canarium_devcluster.gitops.git_server import git_server
 from canarium_devcluster.gitops.source import source
 from canarium_devcluster.kube import Api
 from canarium_devcluster.workshop import open_workshop
-from canarium_operator.testing import kstatus
-from canarium_operator.testing.kstatus import Health
 from tests.e2e import models
 from tests.e2e.conftest import ROOT, ClusterInfo, OperatorProcess, quick_rollout
 from tests.e2e.gitops.checkout import Checkout
@@ -85,7 +85,7 @@ def tenant(
 
 def health(seen: Seen) -> Health:
     """Say what tools make of a ModelDeployment."""
-    return kstatus.compute(seen.body)
+    return kstatus.judge(seen.body).health
 
 
 def is_settled(seen: Seen) -> bool:
