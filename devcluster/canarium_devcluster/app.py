@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -223,6 +224,8 @@ def gitops(
     ] = session.DEFAULT_PORT,
 ) -> None:
     """Serve git repositories and run Flux, which applies what is pushed to them, until Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, in order
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's `&` ignores it
     with _workshop() as workshop:
         try:
             session.serve(workshop, cluster.get(workshop.layout.state, name), repositories, port)

@@ -88,6 +88,23 @@ def test_each_new_commit_is_offered_as_an_archive_to_those_who_name_the_reposito
     assert [subject for _, subject in told] == ["first", "second"]
 
 
+def test_a_new_start_offers_the_same_commit_at_its_own_address(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    """The archive's old address answers no more, and Flux waits for it for minutes."""
+    (checkout.folder / "a.yaml").write_text("version: 1\n")
+    checkout.push("first")
+    known = Repositories(checkout.url)
+    urls = []
+    for start in ("one", "two"):
+        with source(known, checkout.url, tmp_path / start) as offered:
+            assert offered.looked.wait(10)
+            url = known.status["mine"]["artifact"]["url"]
+            urllib.request.urlopen(url).close()
+        urls.append(url)
+    assert urls[0] != urls[1]
+
+
 def test_a_body_beyond_the_bound_is_refused(checkout: Checkout) -> None:
     """Whether it says its size or comes in chunks, and nothing of it is kept."""
     host, _, port = checkout.url.removeprefix("http://").partition("/")[0].partition(":")

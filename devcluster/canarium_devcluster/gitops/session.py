@@ -73,8 +73,6 @@ def _run(
     program = flux.controller(workshop)
     api = Api(mine.kubeconfig)
     install_crds(api, flux.crds(workshop))
-    log = mine.logs / "kustomize-controller.log"
-    running = parts.enter_context(controller(mine.kubeconfig, program, log))
     mirrors = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="canarium-git-")))
     sources = []
     for name in names:
@@ -85,6 +83,11 @@ def _run(
 
         sources.append(parts.enter_context(source(api, url, mirrors / name, tell)))
         say(f"{name}: {url}")
+    # Before Flux starts: it would wait for minutes for archives at the address that the last session had.
+    for each in sources:
+        each.looked.wait()
+    log = mine.logs / "kustomize-controller.log"
+    running = parts.enter_context(controller(mine.kubeconfig, program, log))
     say(f"Flux applies what is pushed to `main`. Its log: {log}")
     say("Ctrl-C ends this; the repositories stay.")
     while True:

@@ -51,6 +51,8 @@ class Source:
         self._on_commit = on_commit
         self._archives: dict[str, bytes] = {}
         self._stop = threading.Event()
+        self.looked = threading.Event()
+        """Set when the first look is over: from then on no GitRepository has an address that answers no more."""
         self.problem: Exception | None = None
         """What ended it."""
 
@@ -65,20 +67,26 @@ class Source:
             git("clone", "--quiet", "--mirror", self._url, str(mirror), cwd=mirror.parent)
             while not self._stop.wait(POLL_SECONDS):
                 git("fetch", "--quiet", "--prune", cwd=mirror)
-                told = "--format=%(objectname) %(contents:subject)"
-                heads = git("for-each-ref", told, f"refs/heads/{BRANCH}", cwd=mirror)
-                if heads:
-                    commit, _, subject = heads.decode(errors="replace").strip().partition(" ")
-                    # The next look tries again what the API server did not take.
-                    with suppress(ApiError):
-                        self._offer(commit, subject, address)
+                # The next look tries again what the API server did not take.
+                with suppress(ApiError):
+                    self._look(address)
+                    self.looked.set()
         except Exception as problem:
             self.problem = problem
             raise
+        finally:
+            self.looked.set()
 
     def stop(self) -> None:
         """End `run`."""
         self._stop.set()
+
+    def _look(self, address: str) -> None:
+        told = "--format=%(objectname) %(contents:subject)"
+        heads = git("for-each-ref", told, f"refs/heads/{BRANCH}", cwd=self._mirror)
+        if heads:
+            commit, _, subject = heads.decode(errors="replace").strip().partition(" ")
+            self._offer(commit, subject, address)
 
     def _offer(self, commit: str, subject: str, address: str) -> None:
         name = f"{commit}.tar.gz"
@@ -87,13 +95,13 @@ class Source:
             for old in list(self._archives)[:-KEEP]:
                 del self._archives[old]
             self._on_commit(commit, subject)
-        revision = f"{BRANCH}@sha1:{commit}"
+        revision, url = f"{BRANCH}@sha1:{commit}", f"{address}/{name}"
         for repository in self._api.get(f"{_GROUP}/gitrepositories")["items"]:
             known = (repository.get("status") or {}).get("artifact") or {}
             meta = repository["metadata"]
             mine = _plain(repository["spec"]["url"]) == _plain(self._url)
-            if mine and "deletionTimestamp" not in meta and known.get("revision") != revision:
-                self._tell(repository, revision, f"{address}/{name}", self._archives[name])
+            if mine and "deletionTimestamp" not in meta and known.get("url") != url:
+                self._tell(repository, revision, url, self._archives[name])
 
     def _tell(self, repository: dict[str, Any], revision: str, url: str, content: bytes) -> None:
         meta, now = repository["metadata"], datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

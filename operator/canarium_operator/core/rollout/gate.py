@@ -17,6 +17,7 @@ _BLOCKS: Final = {
     Verdict.PENDING: Reason.AWAITING_MEASUREMENT,
 }
 """What a verdict makes the step wait for, most serious first."""
+_NOT_MEASURED: Final = "not measured yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ def look(
         (c.measured_at + spec.interval for c in checks if c.measured_at is not None),
         default=now + spec.interval,
     )
-    summary = "; ".join(f"{check.name} {check.message}" for check in checks) or "no checks"
+    said = (f"{check.name} {check.message or _NOT_MEASURED}" for check in checks)
+    summary = "; ".join(said) or "no checks"
     blocking = next(
         (
             (reason, c)
@@ -87,7 +89,7 @@ def look(
     asked = rollout.asked_step == rollout.step
     gives_up_at = None if asked else _gives_up_at(spec, check, opens_at)
     next_check_at = now + timedelta(seconds=1) if stale else max(next_measurement, now)
-    message = check.message or "not measured yet"
+    message = check.message or _NOT_MEASURED
     end = "for as long as it takes"
     if gives_up_at is not None:
         next_check_at = min(next_check_at, gives_up_at)

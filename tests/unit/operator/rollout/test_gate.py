@@ -100,6 +100,12 @@ def test_during_the_pause_a_check_that_holds_is_named_already() -> None:
     assert "latency-p95: words" in view.waiting
 
 
+def test_a_check_that_was_not_measured_yet_is_said_to_be_so() -> None:
+    """Not left as a name with nothing behind it."""
+    said = "; error-rate not measured yet; latency-p95 not measured yet"
+    assert look([], -10).waiting.endswith(said)
+
+
 def test_the_next_look_is_when_the_next_measurement_is_due() -> None:
     """An interval after the oldest result, and never in the past."""
     assert look(both(Verdict.NO_DATA, 5), 10).next_check_at == OPENS + timedelta(seconds=31)
