@@ -195,6 +195,8 @@ class ExecutionSpec(ApiModel):
     compile: bool = False
     """torch models: `torch.compile` them. The image needs a C++ compiler (on a GPU: Triton), and the warm-up takes
     longer."""
+    threads: int | None = Field(default=None, ge=1, le=256)
+    """Threads for one run of the model on the CPU. Default: the pod's whole CPUs, shared among its processes."""
     gpu_memory: Quantity | None = None
     """ONNX models: most GPU memory that ONNX Runtime's arena takes. Default: no limit."""
 

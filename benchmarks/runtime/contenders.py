@@ -50,6 +50,7 @@ BINARY = "canarium, binary tensors"
 ROUTE = "canarium, FastAPI route"
 FEATURES = "canarium, all features"
 PAIR = "canarium, 2 processes"
+ONE_THREAD = "canarium, one thread a run"
 
 _KEY = "a-key-for-benchmarks-alone"
 _RULES = {
@@ -100,6 +101,9 @@ VARIANTS = (
         secrets=FEATURE_HEADERS,
         models="T",
         is_variant=True,
+    ),
+    _ours(
+        ONE_THREAD, settings={"CANARIUM_INTRA_OP_THREADS": "1"}, models="ML", is_variant=True
     ),
     _ours(PAIR, settings={"CANARIUM_PROCESSES": "2"}, processes=2, models="ML", is_variant=True),
 )

@@ -171,6 +171,7 @@ GOOD: Final[list[dict[str, Any]]] = [
     {"model": {**MODEL, "format": "torch", "inputs": [TENSOR], "outputs": [TENSOR]}},
     {"model": {**MODEL, "warmup": {"samples": [{"instances": [[1, 2]]}]}}},
     {"serving": {"execution": {"accelerator": "gpu", "provider": "tensorrt", "precision": "fp16"}}},
+    {"serving": {"execution": {"threads": 1}}},
     {"model": {"uri": "configmap://tiny/model.onnx"}},
     {
         "rollout": {

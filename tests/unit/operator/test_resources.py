@@ -142,6 +142,12 @@ def test_a_pod_that_has_a_gpu_runs_its_model_there(
     assert (config.gpu_memory_bytes, config.precision) == (2 * 1024**3, "bf16")
 
 
+def test_threads_are_the_pods_cpus_unless_the_spec_says_how_many() -> None:
+    """0 has the server look at its cgroup; one more thread or less is another revision, as it is another latency."""
+    assert config_of().intra_op_threads == 0
+    assert config_of(serving={"execution": {"threads": 1}}).intra_op_threads == 1
+
+
 def test_grpc_is_a_port_more_where_it_is_wanted() -> None:
     """The server is told, pod and Service have a port named grpc; probes stay with HTTP. Without it: nothing."""
     with_it, without = children(serving={"grpc": True}), children()

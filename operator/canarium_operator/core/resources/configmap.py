@@ -65,6 +65,7 @@ def runtime_config(ref: ObjectRef, revision: Revision) -> RuntimeConfig:
         execution_provider=execution.provider,
         precision=execution.precision,
         compile_model=execution.compile,
+        intra_op_threads=execution.threads or 0,
         gpu_memory_bytes=int(quantity.parse_quantity(gpu_memory)) if gpu_memory else None,
         deployment=str(ref),
         revision=revision.name,
