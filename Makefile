@@ -70,7 +70,7 @@ verify: $(STAMP) ## fail when generated files are stale
 
 # --- the real things
 
-.PHONY: isolate cluster cluster-down flux e2e kills git-kills lifecycle test ci demo dashboard-images bench bench-soak bench-scale
+.PHONY: isolate cluster cluster-down flux argocd e2e kills git-kills lifecycle test ci demo dashboard-images bench bench-soak bench-scale
 isolate: $(STAMP) ## install operator and runtime alone: neither may bring the other's libraries
 	$(BIN)/python tests/isolation.py
 cluster: system ## bring the test cluster up and load both images; CLUSTER=name
@@ -82,11 +82,14 @@ cluster-down: $(STAMP) ## take the test cluster down
 flux: system
 	$(say) "Flux's kustomize-controller (the first build takes minutes)"
 	@$(BIN)/python -m canarium_devcluster.gitops.flux
-e2e: flux cluster ## contract and end-to-end tests on the test cluster; LANE=flux for those alone; ARGS='-k promoted'
-	$(say) 'contract and end-to-end tests on $(CLUSTER)'
+argocd: system
+	$(say) "Argo CD (the first build takes long)"
+	@$(BIN)/python -m canarium_devcluster.gitops.argocd
+e2e: $(or $(filter argocd,$(LANE)),flux) cluster ## contract and end-to-end tests on the test cluster; LANE=flux or LANE=argocd for those alone; ARGS='-k promoted'
+	$(say) 'contract and end-to-end tests on $(CLUSTER)$(if $(LANE),: $(LANE) alone,; not those with Argo CD: make e2e LANE=argocd)'
 	@CANARIUM_TEST_CLUSTER=$(CLUSTER) \
 	CANARIUM_TEST_KUBECONFIG=$$($(BIN)/python -m canarium_devcluster kubeconfig --name $(CLUSTER)) \
-	$(BIN)/pytest -v -m 'cluster$(if $(LANE), and $(LANE))' tests/contract tests/e2e --junitxml=build/e2e/results.xml $(ARGS); \
+	$(BIN)/pytest -v -m 'cluster and $(or $(LANE),not argocd)' tests/contract tests/e2e --junitxml=build/e2e/results.xml $(ARGS); \
 	status=$$?; $(BIN)/python -m canarium_devcluster down --name $(CLUSTER); exit $$status
 kills: ## end the operator 200 times at random moments of real rollouts; log and figures in build/kills
 	@KILLS=$${KILLS:-200} $(MAKE) e2e ARGS='-k survive_kills'

@@ -22,6 +22,7 @@ KUBERNETES_VERSION = "1.37.2"
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 NOTHING_INSIDE: Mapping[str, go_modules.Module] = MappingProxyType({})
+_OUR_GO: Mapping[str, str] = MappingProxyType({"GOFLAGS": "", "GOWORK": "off"})
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 # Without a version in the binary `kubectl version` fails and clients refuse to talk to it.
 _KUBERNETES_LDFLAGS = " ".join(
@@ -188,14 +189,21 @@ class Builder:
 
         def fill(target: Path) -> None:
             with go_modules.assembled(module, inside) as folder:
-                self._build(wanted, target, folder)
+                self._build(wanted, target, folder, module.environment)
 
         return self._cache.get_or_make(kind, self._module_key(module), fill)
 
     def _module_key(self, module: go_modules.Module) -> str:
-        return cache.key_of([self._version(), module.path, module.version, module.sum])
+        go = module.go or self._version()
+        return cache.key_of([go, module.path, module.version, module.sum])
 
-    def _build(self, wanted: Group, target: Path, source: Path | None = None) -> None:
+    def _build(
+        self,
+        wanted: Group,
+        target: Path,
+        source: Path | None = None,
+        environment: Mapping[str, str] = _OUR_GO,
+    ) -> None:
         title = f"Building {wanted.title}"
         folder = source or self._layout.source
         with self._progress.step(title, remember=wanted.kind) as step:
@@ -207,8 +215,7 @@ class Builder:
                 cwd=folder,
                 env={
                     "CGO_ENABLED": "1" if wanted.cgo else "0",
-                    "GOFLAGS": "",
-                    "GOWORK": "off",
+                    **environment,
                     "PWD": os.fspath(folder),
                 },
                 on_line=_PackageCounter(step),

@@ -23,11 +23,22 @@ _SECONDS = 300
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Module:
-    """A pin. ``sum`` is the hash in the notation of go.sum."""
+    """A pin. ``sum`` is the hash in the notation of go.sum.
+
+    ``go`` is the toolchain that it needs ("go1.27.3") where that is newer than what we ask for: Go fetches
+    it itself, as it does modules.
+    """
 
     path: str
     version: str
     sum: str
+    go: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For the go command, beside the user's own."""
+        chosen = {"GOTOOLCHAIN": self.go} if self.go else {}
+        return {"GOFLAGS": "", "GOWORK": "off", **chosen}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +58,7 @@ def fetch(module: Module) -> Fetched:
         timeout=_SECONDS,
         check=False,  # it fails where Go is older than the module wants, after fetching the zip
         cwd="/",  # outside of any module
-        env={**os.environ, "GOFLAGS": "", "GOWORK": "off"},
+        env={**os.environ, **module.environment},
     )
     try:
         answer = json.loads(done.stdout)

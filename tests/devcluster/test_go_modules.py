@@ -48,3 +48,11 @@ def test_another_module_lies_inside_the_copy_of_the_first(folders: Path) -> None
     assert not folder.exists()
     assert not (folders / "outer" / "api").exists()
     assert (folders / "inner" / "go.mod").read_text() == "inner"
+
+
+def test_only_a_module_that_needs_a_newer_go_names_one() -> None:
+    """Else the user's own setting counts, and a machine without a network builds with what it has."""
+    plain = module("outer")
+    newer = go_modules.Module(path="outer", version="v1.0.0", sum="h1:x", go="go1.27.3")
+    assert "GOTOOLCHAIN" not in plain.environment
+    assert {**plain.environment, "GOTOOLCHAIN": "go1.27.3"} == newer.environment

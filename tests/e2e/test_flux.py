@@ -24,7 +24,7 @@ from canarium_devcluster.workshop import open_workshop
 from tests.e2e import models
 from tests.e2e.conftest import ROOT, ClusterInfo, OperatorProcess, quick_rollout
 from tests.e2e.gitops.checkout import Checkout
-from tests.e2e.gitops.tenant import KUSTOMIZATION, Auditor, Tenant
+from tests.e2e.gitops.tenant import KUSTOMIZATION, MANAGER, Auditor, Tenant
 from tests.e2e.gitops.witness import Seen
 from tests.e2e.kube import wait_for
 from tests.e2e.traffic import Traffic
@@ -307,7 +307,7 @@ def test_a_rollout_that_waits_for_people_does_not_fail_the_kustomization(tenant:
     )
     assert "pause: 2s" in tenant.drift()
     tenant.annotate("mdep", "canarium.dev/abort=1")
-    assert tenant.fights() == ["ModelDeployment fraud: kubectl-annotate Update"]
+    assert tenant.fights(MANAGER) == ["ModelDeployment fraud: kubectl-annotate Update"]
     with tenant.watch(KUSTOMIZATION) as sync:
         tenant.wait_phase("Aborted")
         tenant.annotate(KUSTOMIZATION, "reconcile.fluxcd.io/requestedAt=now")

@@ -1,6 +1,7 @@
 """A real git server: git's own `http-backend`, behind the few lines of HTTP and CGI that it needs.
 
-It serves bare repositories of one folder on loopback, to everybody on this machine, for reading and for pushing.
+It serves bare repositories of one folder, on loopback unless told otherwise, to everybody who reaches it, for reading
+and for pushing.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from canarium_devcluster.errors import DevclusterError
 
+LOOPBACK: Final = "127.0.0.1"
 MAX_BODY_BYTES = 64 * 1024 * 1024
 GIT_SECONDS = 60.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -142,14 +144,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
-    """Serve on loopback, and give the URL; port 0 is any free one."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+def served(
+    handler: type[BaseHTTPRequestHandler], port: int = 0, address: str = LOOPBACK
+) -> Iterator[str]:
+    """Serve on an address of this machine, and give the URL; port 0 is any free one."""
+    server = ThreadingHTTPServer((address, port), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://{address}:{server.server_address[1]}"
     finally:
         server.shutdown()
         thread.join()
@@ -157,7 +161,13 @@ def served(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str
 
 
 @contextmanager
-def git_server(root: Path, port: int = 0) -> Iterator[str]:
-    """Serve the bare repositories below a folder, and give the URL."""
-    with served(type("Handler", (_Handler,), {"root": root}), port) as url:
+def git_server(root: Path, port: int = 0, address: str = LOOPBACK) -> Iterator[str]:
+    """Serve the bare repositories below a folder, and give the URL.
+
+    Args:
+        root: the folder.
+        port: 0 is any free one.
+        address: of this machine; another one than loopback is for what runs in a cluster's network.
+    """
+    with served(type("Handler", (_Handler,), {"root": root}), port, address) as url:
         yield url
