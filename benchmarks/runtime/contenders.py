@@ -102,9 +102,7 @@ VARIANTS = (
         models="T",
         is_variant=True,
     ),
-    _ours(
-        ONE_THREAD, settings={"CANARIUM_INTRA_OP_THREADS": "1"}, models="ML", is_variant=True
-    ),
+    _ours(ONE_THREAD, settings={"CANARIUM_INTRA_OP_THREADS": "1"}, models="ML", is_variant=True),
     _ours(PAIR, settings={"CANARIUM_PROCESSES": "2"}, processes=2, models="ML", is_variant=True),
 )
 
