@@ -65,13 +65,14 @@ def take_down(console: Console, name: str) -> None:
 
 def _wait_until_ready(kubectl: Kubectl) -> None:
     limit = f"--timeout={_READY_SECONDS}s"
-    kubectl.run("wait", "--for=condition=Established", _CRD, limit)
     try:
         kubectl.run("rollout", "status", f"deployment/{OPERATOR}", "-n", OPERATOR_NAMESPACE, limit)
     except DemoError as error:
         raise DemoError(
             f"The operator was not ready within {_READY_SECONDS} s.", operator_details(kubectl)
         ) from error
+    # After the operator: this fails at once for a CRD so new that it has no conditions yet.
+    kubectl.run("wait", "--for=condition=Established", _CRD, limit)
 
 
 def operator_details(kubectl: Kubectl) -> str:
