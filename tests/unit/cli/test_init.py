@@ -241,7 +241,7 @@ def test_an_update_without_a_kustomization_says_how_to_make_the_configmap(
     ("words", "says"),
     [
         (("--version", "v7"), "has version v7 already, with other bytes"),
-        (("--name", "other"), "leave out the other options"),
+        (("--name", "other"), "leave out all other options"),
         (("--version", "a b"), "model.version"),
         (("-o", "other.yaml"), "other.yaml is not there: leave out --update"),
         (("-o", "kustomization.yaml"), "has 0 ModelDeployments"),

@@ -81,7 +81,8 @@ def open_sockets(address: tuple[str, int]) -> list[socket.socket]:
     """Find this process's open sockets to an address."""
     found = []
     for candidate in gc.get_objects():
-        if isinstance(candidate, socket.socket) and candidate.fileno() != -1:
+        # By its type: asking some objects of other libraries for their class warns.
+        if issubclass(type(candidate), socket.socket) and candidate.fileno() != -1:
             with contextlib.suppress(OSError):
                 if candidate.getpeername() == address:
                     found.append(candidate)
