@@ -311,6 +311,8 @@ async def test_what_the_port_wrote_is_in_its_next_look(world: World) -> None:
     """However far its memory is behind: a pass must not undo, or do again, what the one before it did."""
     ref = await world.put(object_of(world))
     _, children = await planned(world, ref)
+    # A real HPA raises a new Deployment to its minimum at some moment of this, and what it writes then is not ours.
+    del children["HorizontalPodAutoscaler"]
     for child in children.values():
         await world.cluster.apply(child)
     await world.cluster.scale(children["Deployment"], 3)
