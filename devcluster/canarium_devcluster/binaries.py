@@ -22,7 +22,6 @@ KUBERNETES_VERSION = "1.37.2"
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 NOTHING_INSIDE: Mapping[str, go_modules.Module] = MappingProxyType({})
-_OUR_GO: Mapping[str, str] = MappingProxyType({"GOFLAGS": "", "GOWORK": "off"})
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 # Without a version in the binary `kubectl version` fails and clients refuse to talk to it.
 _KUBERNETES_LDFLAGS = " ".join(
@@ -202,7 +201,7 @@ class Builder:
         wanted: Group,
         target: Path,
         source: Path | None = None,
-        environment: Mapping[str, str] = _OUR_GO,
+        environment: Mapping[str, str] = go_modules.OUR_GO,
     ) -> None:
         title = f"Building {wanted.title}"
         folder = source or self._layout.source

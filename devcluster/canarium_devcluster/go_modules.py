@@ -15,10 +15,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from canarium_devcluster.errors import DevclusterError
 
 _SECONDS = 300
+
+
+OUR_GO: Mapping[str, str] = MappingProxyType({"GOFLAGS": "", "GOWORK": "off"})
+"""For the go command: none of the user's own flags and workspaces."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,8 +42,7 @@ class Module:
     @property
     def environment(self) -> dict[str, str]:
         """For the go command, beside the user's own."""
-        chosen = {"GOTOOLCHAIN": self.go} if self.go else {}
-        return {"GOFLAGS": "", "GOWORK": "off", **chosen}
+        return {**OUR_GO, "GOTOOLCHAIN": self.go} if self.go else dict(OUR_GO)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,83 +24,14 @@ from typing import Any, Final
 from canarium_devcluster.cluster import Cluster
 from canarium_devcluster.errors import DevclusterError
 from canarium_devcluster.gitops.argocd import NAMESPACE, Programs
-from canarium_devcluster.kube import wait_for
+from canarium_devcluster.gitops.part import Part
 
 LOOK_SECONDS: Final = 5
 """How often the controller looks for commits; 120 and up to 60 more by default, or at once by a webhook."""
-START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 20.0
 COMMAND_SECONDS: Final = 150.0
 _PARTS: Final = ("argocd-application-controller", "argocd-repo-server", "argocd-server")
 _REDIS: Final = "127.0.0.1:6379"
 _REPO_SERVER: Final = "127.0.0.1:8081"
-
-
-@dataclasses.dataclass
-class Part:
-    """One process; it can be ended and started again."""
-
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    log: Path
-    health: str = ""
-    """`host:port/path` that answers 200 when it works; empty: nobody can ask from here."""
-    says: str = ""
-    """What its log has in it when it works, where nobody can ask."""
-    process: subprocess.Popen[bytes] | None = None
-    _begin: int = 0
-
-    def start(self) -> None:
-        """Start it, and wait until it works.
-
-        Raises:
-            DevclusterError: it has ended, or did not work in a minute.
-        """
-        with self.log.open("ab") as log:
-            # What an earlier process has said is nothing that this one says.
-            self._begin = log.tell()
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-                # A Ctrl-C at the terminal is for whoever runs it, who then ends it in order.
-                start_new_session=True,
-            )
-        wait_for(self.name, self._lacking, seconds=START_SECONDS, remedy=f"its log is {self.log}")
-
-    def _lacking(self) -> str | None:
-        if self.process is None or self.process.poll() is not None:
-            raise DevclusterError(f"{self.name} has ended", f"its log is {self.log}")
-        if not self.health:
-            said = self.log.read_bytes()[self._begin :].decode(errors="replace")
-            return None if self.says in said else f"it has not said '{self.says}'"
-        try:
-            with urllib.request.urlopen(f"http://{self.health}", timeout=2) as told:
-                return None if told.status == 200 else f"its answer is {told.status}"
-        except OSError as problem:
-            return str(problem)
-
-    def kill(self) -> None:
-        """End it without warning."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

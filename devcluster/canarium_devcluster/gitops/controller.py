@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from canarium_devcluster.errors import DevclusterError
+from canarium_devcluster.gitops.part import Part
 from canarium_devcluster.kube import Api, apply_all, condition, wait_for
 
 FLAGS: Final = (
@@ -26,7 +24,6 @@ FLAGS: Final = (
     # Else a commit that comes while health is waited for is applied when that wait is over.
     "--feature-gates=CancelHealthCheckOnNewRevision=true",
 )
-START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 70.0
 _CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
@@ -35,13 +32,12 @@ _CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 class Controller:
     """The running controller."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
+    part: Part
 
     def applied(self, namespace: str) -> list[dict[str, str]]:
         """List what each apply in a namespace did, oldest first: object to created, configured or unchanged."""
         entries = (
-            json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"
+            json.loads(line) for line in self.part.log.read_text().splitlines() if line[:1] == "{"
         )
         return [
             entry["output"]
@@ -58,36 +54,27 @@ def controller(kubeconfig: Path, binary: Path, log: Path) -> Iterator[Controller
         DevclusterError: it has ended, or was not ready in a minute.
     """
     health = f"127.0.0.1:{_free_port()}"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [str(binary), *FLAGS, f"--health-addr={health}", "--metrics-addr=0", "--events-addr="],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "KUBECONFIG": str(kubeconfig), "RUNTIME_NAMESPACE": "flux-system"},
-            # A Ctrl-C at the terminal is for whoever runs it, who then ends it in order.
-            start_new_session=True,
-        )
-
-    def lacking() -> str | None:
-        if process.poll() is not None:
-            raise DevclusterError("Flux's kustomize-controller has ended", f"its log is {log}")
-        try:
-            with urllib.request.urlopen(f"http://{health}/readyz", timeout=2) as told:
-                return None if told.status == 200 else f"its answer is {told.status}"
-        except OSError as problem:
-            return str(problem)
-
+    log.unlink(missing_ok=True)  # `applied` tells of this run alone
+    part = Part(
+        name="Flux's kustomize-controller",
+        command=[
+            *(str(binary), *FLAGS),
+            *(f"--health-addr={health}", "--metrics-addr=0", "--events-addr="),
+        ],
+        environment={
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig),
+            "RUNTIME_NAMESPACE": "flux-system",
+        },
+        log=log,
+        health=f"{health}/readyz",
+        stop_seconds=STOP_SECONDS,
+    )
     try:
-        what = "Flux's kustomize-controller"
-        wait_for(what, lacking, seconds=START_SECONDS, remedy=f"its log is {log}")
-        yield Controller(process, log)
+        part.start()
+        yield Controller(part)
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        part.stop()
 
 
 def _free_port() -> int:

@@ -91,8 +91,7 @@ def _run(
     say(f"Flux applies what is pushed to `main`. Its log: {log}")
     say("Ctrl-C ends this; the repositories stay.")
     while True:
-        if running.process.poll() is not None:
-            raise DevclusterError("Flux's kustomize-controller has ended", f"its log is {log}")
+        running.part.check()
         for each in sources:
             if each.problem is not None:
                 raise DevclusterError(f"A repository can no longer be read: {each.problem}")

@@ -1,4 +1,4 @@
-"""One part of Argo CD as a process; that all of them work together is an end-to-end test (`make e2e LANE=argocd`)."""
+"""One part of Flux or Argo CD as a process; that all of them work together are end-to-end tests."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from canarium_devcluster.errors import DevclusterError
-from canarium_devcluster.gitops.argocd_processes import Part
+from canarium_devcluster.gitops.part import Part
 
 
 def part(folder: Path, script: str, says: str) -> Part:
